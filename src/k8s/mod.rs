@@ -1,0 +1,3 @@
+//! The Kubernetes objects: pure, no input or output.
+
+pub mod model;

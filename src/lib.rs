@@ -1,0 +1,15 @@
+//! ringport: a user-space L4 load balancer for Kubernetes Services.
+//!
+//! In the order that a change travels, from a manifest to a relayed byte:
+//!
+//! - [`k8s`] the objects: decoding, defaulting, validation
+//! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
+//! - [`metrics`] what is counted
+//! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
+
+pub mod clock;
+pub mod k8s;
+pub mod limits;
+pub mod metrics;
+pub mod route;
+pub mod types;

@@ -1,0 +1,32 @@
+//! Every bound of the program, with its unit and its reason. Reaching one is counted.
+
+/// Connections that one shard's listener of one frontend may have waiting (the kernel caps it at
+/// `net.core.somaxconn`, 4096 by default).
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Entries of the submission queue of a relay ring: what one turn of a busy shard submits at once.
+pub const RING_ENTRIES: u32 = 1024;
+
+/// Entries of its completion queue. Multishot operations complete more often than they are
+/// submitted; an overflow loses nothing but is slow.
+pub const RING_COMPLETIONS: u32 = 16 * 1024;
+
+/// Receive buffers a shard shares among its connections, and their size in bytes.
+pub const RECV_BUFFERS: u16 = 256;
+/// See [`RECV_BUFFERS`]: larger messages pay for splice instead.
+pub const RECV_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Pipes a shard keeps for splicing. Two descriptors each.
+pub const PIPES_PER_SHARD: usize = 512;
+
+/// Candidates one connection tries within its connect timeout.
+pub const CONNECT_ATTEMPTS: usize = 8;
+
+/// Clients the affinity ledger of one service port remembers. Beyond it Maglev alone answers.
+pub const AFFINITY_CLIENTS: usize = 65_536;
+
+/// Bytes of one manifest file.
+pub const MANIFEST_BYTES: u64 = 16 << 20;
+
+/// Finished sessions waiting for the access log; when it is full they are counted as dropped.
+pub const ACCESS_LOG_QUEUE: usize = 8192;

@@ -1,0 +1,2 @@
+//! ringport, the program.
+fn main() {}

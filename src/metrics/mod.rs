@@ -1,0 +1,3 @@
+//! What is counted: counters that one shard writes and anyone reads.
+
+pub mod counters;
