@@ -11,5 +11,6 @@ pub mod clock;
 pub mod k8s;
 pub mod limits;
 pub mod metrics;
+pub mod problem;
 pub mod route;
 pub mod types;
