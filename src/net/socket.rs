@@ -32,11 +32,8 @@ pub struct Keepalive {
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        let keepalive = Keepalive {
-            time: Duration::from_secs(120),
-            interval: Duration::from_secs(15),
-            probes: 4,
-        };
+        let keepalive =
+            Keepalive { time: Duration::from_secs(120), interval: Duration::from_secs(15), probes: 4 };
         Self { keepalive: Some(keepalive), user_timeout: Some(Duration::from_secs(30)) }
     }
 }

@@ -219,11 +219,14 @@ impl Accepts {
     /// The next connection. An error is never the end: the caller decides when to go on.
     pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Accepted> {
         let listener = types::Fd(self.listener);
-        let arm = || opcode::AcceptMulti::new(listener).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).build();
-        self.multishot.poll_next(context, Brings::Descriptor, arm).map(|completion| match number(completion) {
-            // SAFETY: the accept completed with this new descriptor, which is handed out once.
-            Ok(fd) => Accepted::Connection(unsafe { OwnedFd::from_raw_fd(fd) }),
-            Err(error) => Accepted::Failed(error),
+        let arm =
+            || opcode::AcceptMulti::new(listener).flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC).build();
+        self.multishot.poll_next(context, Brings::Descriptor, arm).map(|completion| {
+            match number(completion) {
+                // SAFETY: the accept completed with this new descriptor, which is handed out once.
+                Ok(fd) => Accepted::Connection(unsafe { OwnedFd::from_raw_fd(fd) }),
+                Err(error) => Accepted::Failed(error),
+            }
         })
     }
 }
@@ -255,7 +258,11 @@ impl Receives {
                     let Some(id) = cqueue::buffer_select(completion.flags) else {
                         return Poll::Ready(Received::Failed(io::Error::from_raw_os_error(libc::EPROTO)));
                     };
-                    return Poll::Ready(Received::Data(Chunk::new(self.multishot.ring.clone(), id, len as u32)));
+                    return Poll::Ready(Received::Data(Chunk::new(
+                        self.multishot.ring.clone(),
+                        id,
+                        len as u32,
+                    )));
                 }
                 error if -error == libc::ENOBUFS => {
                     let ring = &self.multishot.ring;

@@ -87,8 +87,7 @@ impl Listeners {
 
 impl Listener {
     fn start(shard: &Rc<Shard>, key: FrontendKey, socket: OwnedFd) -> Rc<Self> {
-        let listener =
-            Rc::new(Self { key, socket, closing: Cell::new(false), waker: RefCell::new(None) });
+        let listener = Rc::new(Self { key, socket, closing: Cell::new(false), waker: RefCell::new(None) });
         glommio::spawn_local(accept::accept(shard.clone(), listener.clone())).detach();
         shard.ring.touch();
         listener

@@ -167,3 +167,6 @@ fn source(error: io::Error) -> Fault {
 fn sink(error: io::Error) -> Fault {
     Fault { place: Place::Sink, error }
 }
+
+#[cfg(test)]
+mod tests;
