@@ -4,13 +4,17 @@
 //!
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
+//! - [`control`] compile, hold the ports, publish
+//! - [`net`] sockets: holding a port
 //! - [`metrics`] what is counted
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
 
 pub mod clock;
+pub mod control;
 pub mod k8s;
 pub mod limits;
 pub mod metrics;
+pub mod net;
 pub mod problem;
 pub mod route;
 pub mod types;

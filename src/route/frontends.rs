@@ -30,7 +30,11 @@ pub struct CompileOptions {
 
 /// The frontends of one port of a Service, each once: where one address has two roles, the first of
 /// nodePort, externalIP, clusterIP and load balancer address counts.
-pub fn plan(service: &Service, port: &ServicePort, options: &CompileOptions) -> Vec<(FrontendKey, FrontendKind)> {
+pub fn plan(
+    service: &Service,
+    port: &ServicePort,
+    options: &CompileOptions,
+) -> Vec<(FrontendKey, FrontendKind)> {
     let mut planned: Vec<(FrontendKey, FrontendKind)> = Vec::new();
     let mut add = |kind, address: Option<IpAddr>, port_number| {
         let key = FrontendKey { protocol: port.protocol, address, port: port_number };
@@ -161,9 +165,9 @@ impl Claims {
     /// What every loser of a contest is told.
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
         let contests = self.contested.iter().filter_map(|key| self.by_key.get(key));
-        contests.filter_map(|claims| claims.split_first()).flat_map(|(winner, losers)| {
-            losers.iter().map(move |loser| lost(winner, loser))
-        })
+        contests
+            .filter_map(|claims| claims.split_first())
+            .flat_map(|(winner, losers)| losers.iter().map(move |loser| lost(winner, loser)))
     }
 }
 

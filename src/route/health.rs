@@ -55,7 +55,8 @@ impl Health {
         if until == 0 || now.0 < until {
             return false;
         }
-        let won = self.until.compare_exchange(until, now.after(limits::EJECT_FIRST).0, Relaxed, Relaxed).is_ok();
+        let won =
+            self.until.compare_exchange(until, now.after(limits::EJECT_FIRST).0, Relaxed, Relaxed).is_ok();
         if won {
             self.probing.store(true, Relaxed);
         }
@@ -99,5 +100,7 @@ impl Health {
 
 /// How long an ejection lasts that follows this many others.
 fn ejection_time(before: u32) -> Duration {
-    limits::EJECT_FIRST.saturating_mul(1u32.checked_shl(before.min(16)).unwrap_or(u32::MAX)).min(limits::EJECT_MAX)
+    limits::EJECT_FIRST
+        .saturating_mul(1u32.checked_shl(before.min(16)).unwrap_or(u32::MAX))
+        .min(limits::EJECT_MAX)
 }

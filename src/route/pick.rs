@@ -104,8 +104,16 @@ impl Targets {
         let ip = client.0.ip().to_canonical();
         let pool = self.pool(ip);
         let seed = if pool.table.is_some() { hash_client(ip) } else { random };
-        let mut candidates =
-            Candidates { targets: self, pool, client: ip, seed, now, order: [0; CONNECT_ATTEMPTS], len: 0, next: 0 };
+        let mut candidates = Candidates {
+            targets: self,
+            pool,
+            client: ip,
+            seed,
+            now,
+            order: [0; CONNECT_ATTEMPTS],
+            len: 0,
+            next: 0,
+        };
         let preferred = self.preferred(pool, ip, now, seed, random);
         if let Some(at) = preferred.filter(|&at| pool.take(at, now)) {
             candidates.prefer(at);
@@ -116,7 +124,14 @@ impl Targets {
     }
 
     /// What the ledger says, or else the algorithm (P1); `None` where there is no endpoint.
-    fn preferred(&self, pool: Pool<'_>, client: IpAddr, now: Millis, seed: u64, random: u64) -> Option<usize> {
+    fn preferred(
+        &self,
+        pool: Pool<'_>,
+        client: IpAddr,
+        now: Millis,
+        seed: u64,
+        random: u64,
+    ) -> Option<usize> {
         if let Some(Affinity { state, timeout }) = &self.picker.affinity {
             let known = state.ledger.lookup(client, now, *timeout);
             let at = known.and_then(|addr| pool.endpoints.binary_search_by_key(&addr, |e| e.addr).ok());
@@ -172,7 +187,13 @@ impl Pool<'_> {
     fn standing(&self, at: usize, now: Millis) -> Standing {
         match self.endpoints.get(at).map(|e| e.health.standing(now)) {
             None | Some(Standing::Healthy) => Standing::Healthy,
-            Some(standing) => if self.mostly_ejected(now) { Standing::Healthy } else { standing },
+            Some(standing) => {
+                if self.mostly_ejected(now) {
+                    Standing::Healthy
+                } else {
+                    standing
+                }
+            }
         }
     }
 
@@ -283,7 +304,9 @@ impl Candidates<'_> {
             }
             self.len = (self.len + 1).min(CONNECT_ATTEMPTS);
             // The rotation drops the last one where there were enough already.
-            if let (Some(keys), Some(order)) = (keys.get_mut(place..self.len), self.order.get_mut(place..self.len)) {
+            if let (Some(keys), Some(order)) =
+                (keys.get_mut(place..self.len), self.order.get_mut(place..self.len))
+            {
                 keys.rotate_right(1);
                 order.rotate_right(1);
                 if let (Some(k), Some(o)) = (keys.first_mut(), order.first_mut()) {

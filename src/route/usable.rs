@@ -102,7 +102,7 @@ fn or_terminating<'a: 'b, 'b>(
 }
 
 fn by_topology<'a>(mut ready: Vec<Joined<'a>>, node: &Node) -> Vec<Joined<'a>> {
-    let on_node = |e: &Joined<'a>| e.endpoint.node_hints.iter().any(|n| *n == node.name);
+    let on_node = |e: &Joined<'a>| e.endpoint.node_hints.contains(&node.name);
     if !node.name.is_empty()
         && ready.iter().all(|e| !e.endpoint.node_hints.is_empty())
         && ready.iter().any(on_node)
