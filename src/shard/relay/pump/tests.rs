@@ -158,8 +158,15 @@ impl Line for Model {
     }
 }
 
-/// Runs a pump over a random script. Returns its result, the source's bytes and what was seen.
-fn run(seed: u64) -> (Result<(), Fault>, Rc<Vec<u8>>, Rc<RefCell<Seen>>) {
+/// What came of a pump.
+struct Run {
+    result: Result<(), Fault>,
+    bytes: Rc<Vec<u8>>,
+    seen: Rc<RefCell<Seen>>,
+}
+
+/// Runs a pump over a random script.
+fn run(seed: u64) -> Run {
     let mut random = fastrand::Rng::with_seed(seed);
     let len = if random.bool() { random.usize(0..300_000) } else { random.usize(0..5000) };
     let bytes = Rc::new((0..len).map(|_| random.u8(..)).collect::<Vec<_>>());
@@ -181,7 +188,7 @@ fn run(seed: u64) -> (Result<(), Fault>, Rc<Vec<u8>>, Rc<RefCell<Seen>>) {
     let Poll::Ready(result) = pump.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("seed {seed}: a model that never waits made the pump wait");
     };
-    (result, bytes, seen)
+    Run { result, bytes, seen }
 }
 
 #[test]
@@ -189,7 +196,7 @@ fn h1_all_bytes_in_order_then_one_fin_or_an_error_and_none() {
     let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let (mut whole, mut source_faults, mut sink_faults, mut spliced, mut copied) = (0, 0, 0, 0, 0);
     for seed in first.map_or(0..600, |seed: u64| seed..seed + 1) {
-        let (result, bytes, seen) = run(seed);
+        let Run { result, bytes, seen } = run(seed);
         let seen = seen.borrow();
         spliced += seen.fills;
         copied += seen.copies;
