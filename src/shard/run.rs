@@ -62,7 +62,8 @@ pub(super) async fn run(
     });
     follow(&shard, &bell).await;
     ring.stop();
-    driver.await
+    driver.await;
+    Ok(())
 }
 
 /// Does what the plane says, whenever it has changed, until it says stop.
@@ -139,7 +140,6 @@ impl Shard {
         let (stats, ring) = (self.stats(), self.ring.stats());
         stats.ring_enters.set(ring.enters.get());
         stats.ring_completions.set(ring.completions.get());
-        stats.ring_parks.set(ring.parks.get());
         stats.ring_no_buffers.set(ring.no_buffers.get());
         stats.pipes.set(self.pipes.open() as u64);
     }
