@@ -41,3 +41,6 @@ pub const EJECT_FIRST: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The longest ejection, so that a pod that comes back is found.
 pub const EJECT_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Waiting connections that a shard refuses at once when it is out of descriptors, before it looks again.
+pub const SHED_PER_BACKOFF: usize = 256;
