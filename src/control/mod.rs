@@ -114,3 +114,6 @@ impl Control {
         new
     }
 }
+
+#[cfg(test)]
+mod tests;
