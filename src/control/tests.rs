@@ -105,6 +105,19 @@ fn c1_a_taken_port_is_left_out_named_with_its_owner_and_served_when_it_is_free()
 }
 
 #[test]
+fn c1_a_problem_follows_the_service_that_has_the_port() {
+    let mut bench = Bench::new();
+    let taken = TcpListener::bind((bench.address, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    assert_eq!(bench.control.apply(world().with(service("young", port, 2))).len(), 1);
+    let problems = bench.control.apply(world().with(service("young", port, 2)).with(service("old", port, 1)));
+    let objects: Vec<_> = problems.iter().filter_map(|p| p.object.as_deref()).collect();
+    // The loser of the contest, and the new owner who cannot have it either.
+    assert_eq!(objects, ["Service default/young", "Service default/old"]);
+    assert_eq!(bench.control.problems().len(), 2);
+}
+
+#[test]
 fn c1_a_service_that_is_removed_while_its_port_is_taken_is_forgotten() {
     let mut bench = Bench::new();
     let taken = TcpListener::bind((bench.address, 0)).unwrap();
