@@ -152,3 +152,35 @@ fn explain(key: FrontendKey, error: &io::Error, owners: &mut Owners) -> (String,
         _ => (error.to_string(), "it is tried again every second"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{NamespacedName, Protocol};
+
+    fn problem(errno: Errno) -> String {
+        let key = FrontendKey { protocol: Protocol::Tcp, address: None, port: 80 };
+        let service = ServicePortName {
+            service: NamespacedName::new("default", "web"),
+            port: "http".into(),
+            protocol: Protocol::Tcp,
+        };
+        Failure::new(key, service, &errno.into(), &mut Owners::default()).problem.to_string()
+    }
+
+    #[test]
+    fn every_reason_says_what_and_what_to_do() {
+        let start = "Service default/web: TCP *:80 of port default/web:http cannot be served: ";
+        for (errno, says) in [
+            (Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
+            (Errno::ADDRNOTAVAIL, "add it to an interface"),
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::NFILE, "ulimit -n"),
+            (Errno::ADDRINUSE, "the port is taken by"),
+            (Errno::NOBUFS, "os error"),
+        ] {
+            let text = problem(errno);
+            assert!(text.starts_with(start) && text.contains(says), "{text}");
+        }
+    }
+}
