@@ -3,6 +3,7 @@
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
 //! - [`k8s`] the objects: decoding, defaulting, validation
+//! - [`store`] stand-alone mode: allocation of ports and addresses, Pods to EndpointSlices
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`metrics`] what is counted
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
@@ -13,4 +14,5 @@ pub mod limits;
 pub mod metrics;
 pub mod problem;
 pub mod route;
+pub mod store;
 pub mod types;
