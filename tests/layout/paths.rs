@@ -196,7 +196,7 @@ impl Walk<'_> {
             match token.text.as_str() {
                 "use" => {
                     self.at += 1;
-                    self.tree(&mut Vec::new(), &mut found);
+                    self.tree(&[], &mut found);
                     continue;
                 }
                 "mod" if self.text(2) == "{" => {
@@ -231,12 +231,12 @@ impl Walk<'_> {
     }
 
     /// One tree of a `use` declaration: `a::{b, c::*, d as e}`, after `prefix`.
-    fn tree(&mut self, prefix: &mut Vec<String>, found: &mut Vec<Named>) {
+    fn tree(&mut self, prefix: &[String], found: &mut Vec<Named>) {
         if self.text(0) == "::" {
             self.at += 1;
         }
         let line = self.tokens.get(self.at).map_or(0, |token| token.line);
-        let mut full = prefix.clone();
+        let mut full = prefix.to_owned();
         while is_name(self.text(0)) {
             full.push(self.text(0).into());
             self.at += 1;
@@ -249,7 +249,7 @@ impl Walk<'_> {
             "{" => loop {
                 self.at += 1;
                 if self.text(0) != "}" {
-                    self.tree(&mut full, found);
+                    self.tree(&full, found);
                 }
                 match self.text(0) {
                     "," => {}
