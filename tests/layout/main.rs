@@ -123,6 +123,7 @@ const CASES: &[(&str, &str, Option<&str>)] = &[
     ("ring/op.rs", "fn f() { unsafe { g() } }", None),
     ("shard/op.rs", "fn f() { unsafe { g() } }", Some("unsafe code may only stand")),
     ("shard/op.rs", "#![allow(unsafe_code)]", Some("unsafe code may only stand")),
+    ("shard/op.rs", "#![forbid(unsafe_code)]", None),
 ];
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) struct Source {
     /// Paths of two segments and more, those in `use` declarations of one and more. A leading `self` or
     /// `super` is replaced by what it stands for, beginning with `crate`.
     pub(crate) paths: Vec<Named>,
-    /// Lines with the words `unsafe` and `unsafe_code`.
+    /// Lines with `unsafe` or `allow(unsafe_code`.
     pub(crate) unsafe_lines: Vec<usize>,
     /// Lines with the word `async`.
     pub(crate) async_lines: Vec<usize>,
@@ -25,12 +25,14 @@ pub(crate) struct Source {
 pub(crate) fn read(module: &[&str], text: &str) -> Source {
     let tokens = tokens(text);
     let (kept, test_lines) = without_tests(&tokens);
-    let words = |words: &[&str]| {
-        kept.iter().filter(|token| words.contains(&token.text.as_str())).map(|token| token.line).collect()
+    let lines_with = |words: &[&str]| {
+        let found =
+            kept.windows(words.len()).filter(|tokens| tokens.iter().map(|token| &token.text).eq(words));
+        found.map(|tokens| tokens[0].line).collect::<Vec<_>>()
     };
     Source {
-        unsafe_lines: words(&["unsafe", "unsafe_code"]),
-        async_lines: words(&["async"]),
+        unsafe_lines: [lines_with(&["unsafe"]), lines_with(&["allow", "(", "unsafe_code"])].concat(),
+        async_lines: lines_with(&["async"]),
         lines: text.lines().count() - test_lines,
         paths: Walk { tokens: &kept, at: 0, module: module.iter().map(|&m| m.into()).collect() }.paths(),
     }

@@ -22,7 +22,7 @@ const HIDDEN_FROM_SHARD: &[&str] = &["k8s", "store", "source", "api"];
 /// Crates that may be named in these places only.
 const CONFINED: &[(&[&str], &[&str])] = &[
     (&["glommio"], &["shard/", "ring/"]),
-    (&["io_uring"], &["ring/"]),
+    (&["io_uring"], &["ring/", "net/"]),
     (
         &["tokio", "tokio_uring", "hyper", "hyper_util", "http_body_util", "notify", "kube"],
         &["api/", "source/", "admin/", "cli/", "app/", "app.rs"],
