@@ -90,7 +90,7 @@ fn out_of_descriptors_it_stays_calm_and_recovers() {
     let used = ringport.cpu() - cpu;
     assert!(used < Duration::from_millis(300), "{used:?} of CPU in 2 s without descriptors");
     let log = ringport.log();
-    assert!(log.lines().count() < 60, "a flood of messages:\n{log}");
+    assert!(log.lines().count() < 20, "a flood of messages:\n{log}");
     assert!(inside.iter().all(try_echo), "a session was lost");
     drop(outside);
     inside.truncate(5);

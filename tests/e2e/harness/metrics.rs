@@ -71,8 +71,8 @@ impl Metrics {
         self.sum("ringport_endpoint_connect_failures_total", &[&format!("reason=\"{reason}\"")])
     }
 
-    pub(crate) fn listeners_failed(&self) -> u64 {
-        self.sum("ringport_shard_listeners_failed", &[])
+    pub(crate) fn problems(&self) -> u64 {
+        self.sum("ringport_problems", &["severity=\"error\""])
     }
 }
 
