@@ -20,7 +20,7 @@ use rules::check;
 fn the_source_keeps_the_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    collect(&root, &mut files);
+    collect(&root, "rs", &mut files);
     assert!(files.len() > 10, "found only {} files under {}", files.len(), root.display());
     let map = std::fs::read_to_string(root.join("lib.rs")).unwrap();
     let mut broken = Vec::new();
@@ -39,13 +39,30 @@ fn only_for_tests(name: &str, map: &str) -> bool {
     map.contains(&format!("#[cfg(test)]\nmod {};", name.trim_end_matches(".rs")))
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    collect(&root.join("docs"), "md", &mut pages);
+    let mut broken = Vec::new();
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !target.contains("://") && !page.parent().unwrap().join(target).exists() {
+                broken.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links to nothing:\n{}", broken.join("\n"));
+}
+
+fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(&path, extension, files);
+        } else if path.extension().is_some_and(|end| end == extension) {
             files.push(path);
         }
     }
