@@ -4,13 +4,21 @@
 //!
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
+//! - [`control`] compile, hold the ports, publish
+//! - [`shard`] the data plane: accept, pick, connect, relay
+//! - [`ring`] the io_uring of a shard, operations as futures
+//! - [`net`] socket options, held ports
 //! - [`metrics`] what is counted
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
 
 pub mod clock;
+pub mod control;
 pub mod k8s;
 pub mod limits;
 pub mod metrics;
+pub mod net;
 pub mod problem;
+pub mod ring;
 pub mod route;
+pub mod shard;
 pub mod types;

@@ -30,3 +30,17 @@ pub const MANIFEST_BYTES: u64 = 16 << 20;
 
 /// Finished sessions waiting for the access log; when it is full they are counted as dropped.
 pub const ACCESS_LOG_QUEUE: usize = 8192;
+
+/// Connections to an endpoint that fail in a row before it is ejected. One lost packet or one restart
+/// of a pod's process should not do it.
+pub const EJECT_AFTER_FAILURES: u32 = 3;
+
+/// How long the first ejection of an endpoint lasts, and how long a probe of it may take; each
+/// ejection that follows lasts twice as long.
+pub const EJECT_FIRST: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The longest ejection, so that a pod that comes back is found.
+pub const EJECT_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Waiting connections that a shard refuses at once when it is out of descriptors, before it looks again.
+pub const SHED_PER_BACKOFF: usize = 256;

@@ -28,6 +28,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
     }
 
+    /// Sets it: for figures kept elsewhere. Only the owning shard may call this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The present value.
     #[inline]
     pub fn get(&self) -> u64 {
@@ -155,8 +161,6 @@ pub struct ShardCounters {
     pub ring_enters: Counter,
     /// Completions taken from it.
     pub ring_completions: Counter,
-    /// Times the shard went to sleep.
-    pub ring_parks: Counter,
     /// Receives that found no free buffer (ENOBUFS) and were armed again.
     pub ring_no_buffers: Counter,
     /// Pipes open: a gauge.
