@@ -126,20 +126,24 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> 
             return Ok(Next::Change);
         }
         loop {
-            match line.fill() {
+            let filled = match line.fill() {
                 Ok(0) => {
                     line.close_pipe();
                     return Ok(Next::End);
                 }
-                Ok(n) => meter.spliced(n),
+                Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                     meter.never_splice();
                     break;
                 }
                 Err(error) => return Err(source(error)),
-            }
+            };
+            meter.spliced(filled);
             while drain(line).await? {}
+            if filled < LIKELY_ALL {
+                break;
+            }
         }
         line.close_pipe();
         meter.dry();
@@ -149,6 +153,9 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> 
         line.readable().await.map_err(source)?;
     }
 }
+
+/// A fill below this has probably emptied the source: waiting is cheaper than to find out by failing.
+const LIKELY_ALL: usize = 32 * 1024;
 
 /// Drains the pipe by one step. Returns whether bytes are left.
 async fn drain(line: &mut impl Line) -> Result<bool, Fault> {
