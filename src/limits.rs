@@ -11,10 +11,11 @@ pub const RING_ENTRIES: u32 = 1024;
 /// submitted; an overflow loses nothing but is slow.
 pub const RING_COMPLETIONS: u32 = 16 * 1024;
 
-/// Receive buffers a shard shares among its connections, and their size in bytes.
-pub const RECV_BUFFERS: u16 = 256;
-/// See [`RECV_BUFFERS`]: larger messages pay for splice instead.
-pub const RECV_BUFFER_BYTES: usize = 16 * 1024;
+/// Receive buffers a shard shares among its connections: a power of two.
+pub const RECV_BUFFERS: u16 = 512;
+
+/// Bytes of a receive buffer. Larger messages are better spliced.
+pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
 
 /// Pipes a shard keeps for splicing. Two descriptors each.
 pub const PIPES_PER_SHARD: usize = 512;

@@ -91,18 +91,16 @@ async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
         match line.receive().await.map_err(source)? {
             Got::Data(mut chunk) => {
                 meter.copied(chunk.bytes().len());
-                while !chunk.bytes().is_empty() {
-                    match line.try_send(chunk.bytes()) {
-                        Ok(n) => chunk.advance(n),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            // A slow sink must not fill the shard's buffers.
-                            line.stop_receiving();
-                            stopping = true;
-                            meter.blocked();
-                            line.writable().await.map_err(sink)?;
-                        }
-                        Err(error) => return Err(sink(error)),
+                send_now(line, &mut chunk).map_err(sink)?;
+                if !chunk.bytes().is_empty() {
+                    meter.blocked();
+                    if flush(line, chunk).await? == Next::End {
+                        return Ok(Next::End);
                     }
+                    if meter.wants_splice() {
+                        return Ok(Next::Change);
+                    }
+                    stopping = false;
                 }
                 // Once decided, small pieces on the way do not change it: they are the end of a large message.
                 leaving |= meter.wants_splice();
@@ -115,6 +113,64 @@ async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
             Got::Stopped if leaving => return Ok(Next::Change),
             Got::Stopped => stopping = false,
         }
+    }
+}
+
+/// Sends as much as the sink takes now.
+fn send_now(line: &mut impl Line, bytes: &mut impl Bytes) -> io::Result<()> {
+    while !bytes.bytes().is_empty() {
+        match line.try_send(bytes.bytes()) {
+            Ok(n) => bytes.advance(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The sink is slower than the source: stops receiving, and sends what has come. While it waits it holds
+/// none of the shard's receive buffers, so that stuck sessions cannot starve the others; what one
+/// receive delivers at once bounds what it holds instead (32 buffers).
+async fn flush<L: Line>(line: &mut L, first: L::Chunk) -> Result<Next, Fault> {
+    let mut backlog = Backlog::of(first);
+    line.stop_receiving();
+    let end = loop {
+        match line.receive().await {
+            Ok(Got::Data(chunk)) => backlog.bytes.extend_from_slice(chunk.bytes()),
+            Ok(Got::Stopped) => break Ok(Next::Change),
+            Ok(Got::Eof) => break Ok(Next::End),
+            Err(error) => break Err(source(error)),
+        }
+    };
+    loop {
+        send_now(line, &mut backlog).map_err(sink)?;
+        if backlog.bytes().is_empty() {
+            return end;
+        }
+        line.writable().await.map_err(sink)?;
+    }
+}
+
+/// Bytes on the heap that wait for a slow sink.
+struct Backlog {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Backlog {
+    /// The rest of a chunk, which is given back.
+    fn of(chunk: impl Bytes) -> Self {
+        Self { bytes: chunk.bytes().to_vec(), sent: 0 }
+    }
+}
+
+impl Bytes for Backlog {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.sent += n;
     }
 }
 

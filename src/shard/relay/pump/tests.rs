@@ -32,9 +32,12 @@ struct Model {
     receiving: bool,
     stopping: bool,
     seen: Rc<RefCell<Seen>>,
+    /// Counts the receive buffers on loan.
+    buffers: Rc<()>,
 }
 
-struct Piece(Vec<u8>);
+/// A receive buffer, on loan while it lives.
+struct Piece(Vec<u8>, Rc<()>);
 
 impl Bytes for Piece {
     fn bytes(&self) -> &[u8] {
@@ -95,7 +98,7 @@ impl Line for Model {
             (self.stopping, self.receiving) = (false, false);
             return Ok(Got::Eof);
         }
-        Ok(Got::Data(Piece(piece)))
+        Ok(Got::Data(Piece(piece, self.buffers.clone())))
     }
 
     fn stop_receiving(&mut self) {
@@ -107,6 +110,7 @@ impl Line for Model {
     }
 
     async fn writable(&mut self) -> io::Result<()> {
+        assert_eq!(Rc::strong_count(&self.buffers), 1, "waits for a slow sink with a receive buffer in hand");
         Ok(())
     }
 
@@ -182,6 +186,7 @@ fn run(seed: u64) -> Run {
         receiving: false,
         stopping: false,
         seen: seen.clone(),
+        buffers: Rc::default(),
         random,
     };
     let mut pump = pin!(pump(model));
@@ -242,6 +247,7 @@ fn h4_what_came_before_a_broken_source_is_delivered() {
             receiving: false,
             stopping: false,
             seen: seen.clone(),
+            buffers: Rc::default(),
             random,
         };
         let mut pump = pin!(pump(model));
