@@ -89,10 +89,11 @@ mod tests {
     fn leading_zeros_are_decimal_and_warned_about() {
         let (ip, messages) = parse("192.168.099.022");
         assert_eq!(ip, Some(IpAddr::from([192, 168, 99, 22])));
-        assert_eq!(messages, [
-            "IP address was accepted, but will be invalid in a future Kubernetes release: \
-             ParseAddr(\"192.168.099.022\"): IPv4 field has octet with leading zero"
-        ]);
+        assert_eq!(
+            messages,
+            ["IP address was accepted, but will be invalid in a future Kubernetes release: \
+             ParseAddr(\"192.168.099.022\"): IPv4 field has octet with leading zero"]
+        );
     }
 
     #[test]
@@ -102,9 +103,12 @@ mod tests {
         {
             let (ip, messages) = parse(text);
             assert_eq!(ip, None, "{text}");
-            assert_eq!(messages, [format!(
-                "Invalid value: {text:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            )]);
+            assert_eq!(
+                messages,
+                [format!(
+                    "Invalid value: {text:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+                )]
+            );
         }
     }
 

@@ -173,15 +173,17 @@ mod tests {
             &["http", "a", "1a", "a-1", "abcdefghijklmno"],
             &["", "80", "Http", "a--b", "-a", "a-", "a_b", "abcdefghijklmnop", "telnet,"],
         );
-        assert_eq!(port_name("http_"), [
-            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"
-        ]);
+        assert_eq!(
+            port_name("http_"),
+            ["must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"]
+        );
     }
 
     #[test]
     fn port_numbers_are_one_to_65535() {
-        assert_eq!([0, 1, 65535, 65536, -1].map(|n| port_number(n).is_none()), [
-            false, true, true, false, false
-        ]);
+        assert_eq!(
+            [0, 1, 65535, 65536, -1].map(|n| port_number(n).is_none()),
+            [false, true, true, false, false]
+        );
     }
 }

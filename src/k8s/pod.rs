@@ -125,11 +125,7 @@ fn ports(pod: &v1::Pod, problems: &mut Vec<FieldProblem>) -> Vec<PodPort> {
     found
 }
 
-fn container_ports(
-    container: &v1::Container,
-    field: &str,
-    problems: &mut Vec<FieldProblem>,
-) -> Vec<PodPort> {
+fn container_ports(container: &v1::Container, field: &str, problems: &mut Vec<FieldProblem>) -> Vec<PodPort> {
     const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
     let mut found = Vec::new();
     for (index, port) in container.ports.iter().flatten().enumerate() {

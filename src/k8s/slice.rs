@@ -39,7 +39,8 @@ pub fn read(
     let ports = ports(slice, problems);
     let label = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
     if label.is_none_or(|name| name.is_empty()) {
-        let warning = format!("without the label {SERVICE_NAME_LABEL} it belongs to no Service and is ignored");
+        let warning =
+            format!("without the label {SERVICE_NAME_LABEL} it belongs to no Service and is ignored");
         problems.push(FieldProblem::warning("metadata.labels", warning));
     }
     let errors = problems.iter().any(|problem| problem.severity == Severity::Error);

@@ -159,7 +159,8 @@ mod tests {
         let addresses = Addresses::new("10.0.0.0/28".parse().unwrap());
         let range = addresses.primary;
         // 14 addresses: too few for two bands.
-        let all: BTreeSet<IpAddr> = (0..14).filter_map(|seed| addresses.free(range, seed, |_| true)).collect();
+        let all: BTreeSet<IpAddr> =
+            (0..14).filter_map(|seed| addresses.free(range, seed, |_| true)).collect();
         assert_eq!(all.len(), 14);
         assert!(!all.contains(&"10.0.0.0".parse().unwrap()) && !all.contains(&"10.0.0.15".parse().unwrap()));
 

@@ -66,9 +66,7 @@ impl Index {
     /// The Pods that may match a selector: those of its rarest label, ordered by name.
     pub(super) fn pods_with(&self, namespace: &Arc<str>, selector: &Labels) -> Vec<NamespacedName> {
         let none = BTreeSet::new();
-        let sets = selector
-            .iter()
-            .map(|pair| self.pods.get(&Label::new(namespace, pair)).unwrap_or(&none));
+        let sets = selector.iter().map(|pair| self.pods.get(&Label::new(namespace, pair)).unwrap_or(&none));
         let rarest = sets.min_by_key(|set| set.len()).into_iter().flatten();
         rarest.map(|name| NamespacedName::new(Arc::clone(namespace), Arc::clone(name))).collect()
     }

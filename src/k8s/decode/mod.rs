@@ -235,7 +235,9 @@ fn unserved(version: &str, kind: &str) -> FieldProblem {
         Some(meant) if right(meant) == version => {
             FieldProblem::rejected("kind", message).with_hint(format!("did you mean {meant}?"))
         }
-        _ => FieldProblem::warning("", format!("{kind} ({version}) is not served by ringport and is ignored")),
+        _ => {
+            FieldProblem::warning("", format!("{kind} ({version}) is not served by ringport and is ignored"))
+        }
     }
 }
 
@@ -261,11 +263,7 @@ impl Written {
         if let Some((_, place)) = place {
             (origin.line, origin.column) = (place.line, place.column);
         }
-        Problem {
-            origin: Some(origin),
-            object: Some(self.object.id().to_string()),
-            ..Problem::from(problem)
-        }
+        Problem { origin: Some(origin), object: Some(self.object.id().to_string()), ..Problem::from(problem) }
     }
 }
 

@@ -85,8 +85,7 @@ fn duration(text: &str) -> Option<Duration> {
     let (mut rest, mut total) = (text, Duration::ZERO);
     while !rest.is_empty() {
         let (digits, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, after) =
-            after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
         let milliseconds: u64 = match unit {
             "ms" => 1,
             "s" => 1000,
@@ -131,12 +130,15 @@ mod tests {
             ("other.io/algorithm", "whatever"),
         ]);
         assert_eq!(problems, []);
-        assert_eq!(wishes, Wishes {
-            algorithm: Algorithm::Maglev,
-            max_connections: Some(100),
-            max_connections_per_client: Some(u32::MAX),
-            idle_timeout: Some(Duration::from_secs(300)),
-        });
+        assert_eq!(
+            wishes,
+            Wishes {
+                algorithm: Algorithm::Maglev,
+                max_connections: Some(100),
+                max_connections_per_client: Some(u32::MAX),
+                idle_timeout: Some(Duration::from_secs(300)),
+            }
+        );
     }
 
     #[test]
@@ -172,17 +174,20 @@ mod tests {
         ]);
         assert_eq!(wishes, Wishes::default());
         let texts: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
-        assert_eq!(texts, [
-            "metadata.annotations[ringport.io/algorithm]: Unsupported value: \"least-conections\": supported \
+        assert_eq!(
+            texts,
+            [
+                "metadata.annotations[ringport.io/algorithm]: Unsupported value: \"least-conections\": supported \
              values: \"least-connections\", \"maglev\", \"random\", \"round-robin\"",
-            "metadata.annotations[ringport.io/idle-timeout]: Invalid value: \"30\": must be a time such as \
+                "metadata.annotations[ringport.io/idle-timeout]: Invalid value: \"30\": must be a time such as \
              30s, 5m or 1h, or 0 for never",
-            "metadata.annotations[ringport.io/idletimeout]: ringport knows no such annotation and ignores it",
-            "metadata.annotations[ringport.io/max-connections]: Invalid value: \"0\": must be a number \
+                "metadata.annotations[ringport.io/idletimeout]: ringport knows no such annotation and ignores it",
+                "metadata.annotations[ringport.io/max-connections]: Invalid value: \"0\": must be a number \
              between 1 and 4294967295",
-            "metadata.annotations[ringport.io/max-connections-per-client]: Invalid value: \"many\": must be \
+                "metadata.annotations[ringport.io/max-connections-per-client]: Invalid value: \"many\": must be \
              a number between 1 and 4294967295",
-        ]);
+            ]
+        );
         assert_eq!(problems[2].severity, Severity::Warning);
         assert_eq!(problems[2].hint.as_deref(), Some("did you mean ringport.io/idle-timeout?"));
     }

@@ -147,16 +147,13 @@ fn validate_affinity(spec: &ServiceSpec, problems: &mut Vec<FieldProblem>) {
             problems.push(FieldProblem::invalid(field, seconds, rule));
         }
         ("ClientIP" | "None", _) => {}
-        _ => problems.push(FieldProblem::unsupported("spec.sessionAffinity", affinity, &["ClientIP", "None"])),
+        _ => {
+            problems.push(FieldProblem::unsupported("spec.sessionAffinity", affinity, &["ClientIP", "None"]))
+        }
     }
 }
 
-fn validate_external_ips(
-    spec: &ServiceSpec,
-    headless: bool,
-    trust: Trust,
-    problems: &mut Vec<FieldProblem>,
-) {
+fn validate_external_ips(spec: &ServiceSpec, headless: bool, trust: Trust, problems: &mut Vec<FieldProblem>) {
     let ips = spec.external_ips.as_deref().unwrap_or_default();
     for (index, text) in ips.iter().enumerate() {
         let field = format!("spec.externalIPs[{index}]");
@@ -233,8 +230,7 @@ fn validate_policies(spec: &ServiceSpec, problems: &mut Vec<FieldProblem>) {
     let health_check = spec.health_check_node_port.unwrap_or(0);
     let checked = spec.type_.as_deref() == Some("LoadBalancer") && external == "Local";
     if health_check != 0 && !checked {
-        let rule =
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        let rule = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         problems.push(FieldProblem::invalid("spec.healthCheckNodePort", health_check, rule));
     } else if let (true, Some(rule)) = (health_check != 0, names::port_number(health_check)) {
         problems.push(FieldProblem::invalid("spec.healthCheckNodePort", health_check, rule));
