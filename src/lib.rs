@@ -2,6 +2,7 @@
 //!
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
+//! - [`source`] where manifests come from: files, read again when they change
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`store`] stand-alone mode: allocation of ports and addresses, Pods to EndpointSlices
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
@@ -22,5 +23,6 @@ pub mod problem;
 pub mod ring;
 pub mod route;
 pub mod shard;
+pub mod source;
 pub mod store;
 pub mod types;

@@ -151,3 +151,128 @@ fn container_ports(container: &v1::Container, field: &str, problems: &mut Vec<Fi
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_read(json: &str) -> (Option<Pod>, Vec<String>) {
+        let mut problems = Vec::new();
+        let pod = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+        doubts(&pod, &mut problems);
+        let read = read(&pod, Trust::File, &mut problems);
+        (read, problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect())
+    }
+
+    fn pod(rest: &str) -> Pod {
+        let (pod, problems) = try_read(&format!(r#"{{"metadata": {{"name": "a"}}, {rest}}}"#));
+        pod.unwrap_or_else(|| panic!("{problems:?}"))
+    }
+
+    /// TestFindPort.
+    #[test]
+    fn named_ports_are_found_by_name_and_protocol() {
+        let containers = r#"[{"name": "a", "ports": [{"containerPort": 11}, {"name": "p", "containerPort": 22}]},
+            {"name": "b", "ports": [{"name": "p", "containerPort": 33}, {"name": "q", "containerPort": 44},
+             {"name": "p", "containerPort": 55, "protocol": "UDP"}]}]"#;
+        let init = r#"[{"name": "i", "ports": [{"name": "once", "containerPort": 66}]},
+            {"name": "s", "restartPolicy": "Always", "ports": [{"name": "side", "containerPort": 77},
+             {"name": "q", "containerPort": 88}]}]"#;
+        let pod = pod(&format!(r#""spec": {{"containers": {containers}, "initContainers": {init}}}"#));
+        let name = |name: &str| TargetPort::Name(name.into());
+        let table = [
+            (TargetPort::Number(93), Protocol::Tcp, Some(93)),
+            (TargetPort::Number(93), Protocol::Udp, Some(93)),
+            (name("p"), Protocol::Tcp, Some(22)),
+            (name("p"), Protocol::Udp, Some(55)),
+            (name("p"), Protocol::Sctp, None),
+            (name("q"), Protocol::Tcp, Some(44)),
+            (name("side"), Protocol::Tcp, Some(77)),
+            (name("side"), Protocol::Udp, None),
+            (name("once"), Protocol::Tcp, None),
+            (name("none"), Protocol::Tcp, None),
+        ];
+        for (target, protocol, port) in table {
+            assert_eq!(pod.resolve(&target, protocol), port, "{target:?} {protocol}");
+        }
+    }
+
+    #[test]
+    fn state() {
+        let ready = r#""conditions": [{"type": "Ready", "status": "True"}]"#;
+        let p = pod(&format!(r#""status": {{"podIP": "10.0.0.1", {ready}}}"#));
+        assert!(p.ready && !p.terminating && !p.finished);
+        assert_eq!(p.ips, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+        assert!(
+            !pod(r#""status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "False"}]}"#)
+                .ready
+        );
+        assert!(!pod(r#""status": {"podIP": "10.0.0.1", "conditions": [{"type": "Initialized", "status": "True"}]}"#).ready);
+        assert!(pod(r#""status": {"phase": "Succeeded"}"#).finished);
+        assert!(pod(r#""status": {"phase": "Failed"}"#).finished);
+        assert!(!pod(r#""status": {"phase": "Pending"}"#).finished);
+        let (terminating, _) = try_read(
+            r#"{"metadata": {"name": "a", "deletionTimestamp": "2026-01-02T03:04:05Z"}, "spec": {"containers": [], "nodeName": "n"}}"#,
+        );
+        let terminating = terminating.unwrap();
+        assert!(terminating.terminating);
+        assert_eq!(terminating.node.as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn addresses() {
+        let both =
+            pod(r#""status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}"#);
+        assert_eq!(both.ip(Family::V4), Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(both.ip(Family::V6), Some("fd00::1".parse().unwrap()));
+        let v6 = pod(r#""status": {"podIPs": [{"ip": "::1"}]}"#);
+        assert_eq!((v6.ip(Family::V4), v6.ip(Family::V6)), (None, Some("::1".parse().unwrap())));
+    }
+
+    #[test]
+    fn bad_pods() {
+        let table = [
+            (
+                r#"{"metadata": {"name": "A"}, "status": {"podIP": "x", "conditions": [{"type": "Ready", "status": "True"}]}}"#,
+                vec![
+                    "metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain",
+                    "status.podIP: Invalid value: \"x\": must be a valid IP address",
+                ],
+            ),
+            (
+                r#"{"metadata": {"name": "a"}, "status": {"phase": "Failed", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.2"}, {"ip": "10.0.0.3"}]}}"#,
+                vec![
+                    "status.podIPs[0].ip: Invalid value: \"10.0.0.2\": must be equal to `podIP`",
+                    "status.podIPs[1].ip: Invalid value: \"10.0.0.3\": may specify no more than one IP for each IP family",
+                ],
+            ),
+            (
+                r#"{"metadata": {"name": "a"}, "status": {"phase": "Failed"}, "spec": {"containers": [{"name": "c", "ports":
+                [{"containerPort": 0}, {"containerPort": 1, "protocol": "X"}, {"containerPort": 1, "name": "80"}]}]}}"#,
+                vec![
+                    "spec.containers[0].ports[0].containerPort: Invalid value: 0: must be between 1 and 65535, inclusive",
+                    "spec.containers[0].ports[1].protocol: Unsupported value: \"X\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+                    "spec.containers[0].ports[2].name: Invalid value: \"80\": must contain at least one letter (a-z)",
+                ],
+            ),
+        ];
+        for (json, expected) in table {
+            let (pod, problems) = try_read(json);
+            assert_eq!(pod, None, "{json}");
+            assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+            for (problem, expected) in problems.iter().zip(expected) {
+                assert!(problem.starts_with(expected), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_person_forgets_is_a_warning() {
+        let (pod, problems) = try_read(r#"{"metadata": {"name": "a"}}"#);
+        assert!(pod.is_some());
+        assert_eq!(problems, ["status.podIP: the Pod has no address and so is no endpoint"]);
+        let (pod, problems) = try_read(r#"{"metadata": {"name": "a"}, "status": {"podIP": "127.0.0.2"}}"#);
+        assert!(pod.is_some());
+        assert_eq!(problems, ["status.conditions: the Pod has no Ready condition: not ready"]);
+    }
+}

@@ -154,3 +154,105 @@ fn ports(slice: &v1::EndpointSlice, problems: &mut Vec<FieldProblem>) -> Vec<Sli
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_read(rest: &str, trust: Trust) -> (Option<EndpointSlice>, Vec<String>) {
+        let meta = format!(r#"{{"name": "web-1", "labels": {{"{SERVICE_NAME_LABEL}": "web"}}}}"#);
+        let mut problems = Vec::new();
+        let slice = serde_json::from_str(&format!(r#"{{"metadata": {meta}, {rest}}}"#));
+        let slice = read(&slice.unwrap_or_else(|error| panic!("{rest}: {error}")), trust, &mut problems);
+        (slice, problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect())
+    }
+
+    #[test]
+    fn absent_conditions_mean_ready_and_serving() {
+        let (slice, problems) = try_read(
+            r#""addressType": "IPv4", "ports": [{"port": 80}, {"name": "none"}, {"name": "zero", "port": 0},
+               {"name": "dns", "port": 53, "protocol": "UDP"}],
+               "endpoints": [{"addresses": ["10.0.0.1", "10.0.0.9"]},
+                 {"addresses": ["10.0.0.2"], "conditions": {"ready": false, "serving": true, "terminating": true},
+                  "nodeName": "n", "hints": {"forZones": [{"name": "z"}], "forNodes": [{"name": "n"}]},
+                  "targetRef": {"kind": "Pod", "name": "p"}}]"#,
+            Trust::Api,
+        );
+        assert_eq!(problems, Vec::<String>::new());
+        let slice = slice.unwrap();
+        assert_eq!(slice.service.to_string(), "default/web");
+        let ports: Vec<_> = slice.ports.iter().map(|p| (&*p.name, p.protocol.as_str(), p.port)).collect();
+        assert_eq!(ports, [("", "TCP", 80), ("dns", "UDP", 53)]);
+        let [first, second] = slice.endpoints.as_slice() else { panic!() };
+        assert_eq!(first.address.to_string(), "10.0.0.1");
+        assert!(first.ready && first.serving && !first.terminating && first.pod.is_none());
+        assert!(!second.ready && second.serving && second.terminating);
+        assert_eq!((second.node.as_deref(), second.pod.as_deref()), (Some("n"), Some("p")));
+        assert_eq!((&*second.zone_hints[0], &*second.node_hints[0]), ("z", "n"));
+    }
+
+    #[test]
+    fn bad_slices() {
+        let many = vec![r#"{"addresses": ["10.0.0.1"]}"#; 1001].join(",");
+        let many = format!(r#""addressType": "IPv4", "endpoints": [{many}]"#);
+        let table = [
+            (r#""addressType": """#, "addressType: Required value"),
+            (
+                r#""addressType": "IPv9""#,
+                "addressType: Unsupported value: \"IPv9\": supported values: \"FQDN\", \"IPv4\", \"IPv6\"",
+            ),
+            (
+                r#""addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}]"#,
+                "endpoints[0].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ),
+            (
+                r#""addressType": "IPv4", "endpoints": [{"addresses": ["fd00::1"]}]"#,
+                "endpoints[0].addresses[0]: Invalid value: \"fd00::1\": must be an IPv4 address",
+            ),
+            (
+                r#""addressType": "IPv6", "endpoints": [{"addresses": ["10.0.0.1"]}]"#,
+                "endpoints[0].addresses[0]: Invalid value: \"10.0.0.1\": must be an IPv6 address",
+            ),
+            (
+                r#""addressType": "IPv4", "endpoints": [{"addresses": []}]"#,
+                "endpoints[0].addresses: Required value: must contain at least 1 address",
+            ),
+            (
+                r#""addressType": "IPv4", "ports": [{"name": "a"}, {"name": "a"}]"#,
+                "ports[1].name: Duplicate value: \"a\"",
+            ),
+            (
+                r#""addressType": "IPv4", "ports": [{"name": "A"}]"#,
+                "ports[0].name: Invalid value: \"A\": a lowercase",
+            ),
+            (
+                r#""addressType": "IPv4", "ports": [{"port": 65536}]"#,
+                "ports[0].port: Invalid value: 65536: must be between 1 and 65535, inclusive",
+            ),
+            (
+                r#""addressType": "IPv4", "ports": [{"protocol": "X"}]"#,
+                "ports[0].protocol: Unsupported value: \"X\": supported values",
+            ),
+            (&many, "endpoints: Too many: 1001: must have at most 1000 items"),
+        ];
+        for (rest, expected) in table {
+            let (slice, problems) = try_read(rest, Trust::Api);
+            assert_eq!(slice, None, "{expected}");
+            assert!(problems.len() == 1 && problems[0].starts_with(expected), "{expected}: {problems:?}");
+        }
+        let loopback = r#""addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}]"#;
+        assert!(try_read(loopback, Trust::File).0.is_some());
+    }
+
+    #[test]
+    fn slices_that_no_proxy_uses() {
+        assert_eq!(
+            try_read(r#""addressType": "FQDN", "endpoints": [{"addresses": ["a.b"]}]"#, Trust::Api),
+            (None, vec![])
+        );
+        let mut problems = Vec::new();
+        let orphan = serde_json::from_str(r#"{"metadata": {"name": "a"}, "addressType": "IPv4"}"#).unwrap();
+        assert_eq!(read(&orphan, Trust::Api, &mut problems), None);
+        assert_eq!((problems.len(), problems[0].severity), (1, Severity::Warning));
+    }
+}
