@@ -167,6 +167,7 @@ impl Claims {
         let contests = self.contested.iter().filter_map(|key| self.by_key.get(key));
         contests
             .filter_map(|claims| claims.split_first())
+            .inspect(|(winner, losers)| debug_assert!(!losers.is_empty(), "{}", winner.frontend.key))
             .flat_map(|(winner, losers)| losers.iter().map(move |loser| lost(winner, loser)))
     }
 }

@@ -181,6 +181,17 @@ mod tests {
     }
 
     #[test]
+    fn r8_a_probe_fails_once() {
+        let health = Health::default();
+        fail_until_ejected(&health, Millis(0));
+        let due = Millis(0).after(limits::EJECT_FIRST);
+        assert!(health.try_probe(due));
+        assert!(health.on_failed(due, || true));
+        assert!(!health.on_failed(due, || true), "that was somebody's last resort");
+        assert_eq!(end_of_ejection(&health, due), 2 * limits::EJECT_FIRST);
+    }
+
+    #[test]
     fn r9_a_success_forgets_everything() {
         let health = Health::default();
         fail_until_ejected(&health, Millis(0));

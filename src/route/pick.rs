@@ -135,7 +135,7 @@ impl Targets {
         if let Some(Affinity { state, timeout }) = &self.picker.affinity {
             let known = state.ledger.lookup(client, now, *timeout);
             let at = known.and_then(|addr| pool.endpoints.binary_search_by_key(&addr, |e| e.addr).ok());
-            if at.is_some_and(|at| pool.standing(at, now) != Standing::Ejected) {
+            if at.is_some() {
                 return at;
             }
         }
