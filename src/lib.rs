@@ -2,15 +2,19 @@
 //!
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
+//! - [`config`] the options, one row each
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`metrics`] what is counted
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
 
 pub mod clock;
+pub mod config;
 pub mod k8s;
 pub mod limits;
 pub mod metrics;
+#[cfg(test)]
+mod pages;
 pub mod problem;
 pub mod route;
 pub mod types;
