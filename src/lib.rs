@@ -3,6 +3,7 @@
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
 //! - [`config`] the options, one row each
+//! - [`net`] this machine: limits, addresses
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`metrics`] what is counted
@@ -13,6 +14,7 @@ pub mod config;
 pub mod k8s;
 pub mod limits;
 pub mod metrics;
+pub mod net;
 #[cfg(test)]
 mod pages;
 pub mod problem;

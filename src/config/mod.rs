@@ -187,8 +187,10 @@ impl Config {
             given.iter().find(|(row, _)| row.flag == "config").and_then(|(_, values)| values.last().cloned())
         };
         if let Some(name) = named(flags).or_else(|| named(&from_env)).filter(|name| !name.is_empty()) {
-            let text = read(&name)
-                .map_err(|e| ConfigError::File { file: name.clone(), reason: format!("cannot be read: {e}") })?;
+            let text = read(&name).map_err(|e| ConfigError::File {
+                file: name.clone(),
+                reason: format!("cannot be read: {e}"),
+            })?;
             for entry in file::parse(&name, &text)? {
                 let from = || Source::File(name.clone(), entry.line, entry.row.key.to_owned());
                 entry.row.set(&mut config, &entry.values, from)?;

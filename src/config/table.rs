@@ -398,7 +398,9 @@ impl Row {
                 value::print_duration(*range.start()),
                 value::print_duration(*range.end())
             ),
-            Kind::Count(_, range, unit) => format!("a number of {unit} from {} to {}", range.start(), range.end()),
+            Kind::Count(_, range, unit) => {
+                format!("a number of {unit} from {} to {}", range.start(), range.end())
+            }
             Kind::AutoCount(_, range, unit, auto) => {
                 format!("a number of {unit} from {} to {}, or auto: {auto}", range.start(), range.end())
             }

@@ -82,7 +82,8 @@ fn mistakes_name_the_place_the_value_and_what_is_accepted() {
         ),
         (
             message(&[], &[], "pin: true\nkeepaliveProbes: 0\n"),
-            "c.yaml:2: keepaliveProbes: \"0\" is not accepted; write a number of probes from 1 to 127".to_owned(),
+            "c.yaml:2: keepaliveProbes: \"0\" is not accepted; write a number of probes from 1 to 127"
+                .to_owned(),
         ),
         (
             message(&[], &[], "pin: true\n\ndrain-timeout: 30s\n"),
@@ -90,7 +91,8 @@ fn mistakes_name_the_place_the_value_and_what_is_accepted() {
         ),
         (
             message(&[], &[], "nodeportaddress: primary\n"),
-            "c.yaml:1: there is no option \"nodeportaddress\"; did you mean \"nodePortAddresses\"?".to_owned(),
+            "c.yaml:1: there is no option \"nodeportaddress\"; did you mean \"nodePortAddresses\"?"
+                .to_owned(),
         ),
         (message(&[], &[], "bananas: 1\n"), "c.yaml:1: there is no option \"bananas\"".to_owned()),
         (
