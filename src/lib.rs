@@ -15,8 +15,6 @@ pub mod k8s;
 pub mod limits;
 pub mod metrics;
 pub mod net;
-#[cfg(test)]
-mod pages;
 pub mod problem;
 pub mod route;
 pub mod types;

@@ -6,7 +6,7 @@ use super::{ROWS, Scope};
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Options\n\n\
-         This page is made from the rows of `src/config/table.rs`; `UPDATE_DOCS=1 cargo test docs` writes it.\n\n\
+         This page is made from the rows of `src/config/table.rs`; `UPDATE_DOCS=1 cargo test --test docs` writes it.\n\n\
          A flag wins over its environment variable, that over the key in the `--config` file, and that over the \
          default. Durations are written as in Go: `30s`, `1m30s`, `500ms`.\n\n\
          | Flag | Environment | Key | Default | Commands | |\n|---|---|---|---|---|---|\n",

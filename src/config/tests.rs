@@ -158,8 +158,3 @@ fn port_ranges() {
         assert_eq!(value::port_range(text), wanted, "{text:?}");
     }
 }
-
-#[test]
-fn docs_options_page_is_what_the_rows_say() {
-    crate::pages::assert_page("docs/options.md", &markdown());
-}
