@@ -1,5 +1,7 @@
 //! Every bound of the program, with its unit and its reason. Reaching one is counted.
 
+use std::time::Duration;
+
 /// Connections that one shard's listener of one frontend may have waiting (the kernel caps it at
 /// `net.core.somaxconn`, 4096 by default).
 pub const LISTEN_BACKLOG: i32 = 4096;
@@ -30,3 +32,22 @@ pub const MANIFEST_BYTES: u64 = 16 << 20;
 
 /// Finished sessions waiting for the access log; when it is full they are counted as dropped.
 pub const ACCESS_LOG_QUEUE: usize = 8192;
+
+/// Connections to each address of the admin server at a time; more wait. A scraper and a kubelet need two.
+pub const ADMIN_CONNECTIONS: usize = 32;
+
+/// The time a client of the admin server has to send the head of a request.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that one of its connections may last: a reader that stalls gives its place back.
+pub const ADMIN_CONNECTION_TIME: Duration = Duration::from_secs(60);
+
+/// Bytes of the head of a request.
+pub const ADMIN_REQUEST_BYTES: usize = 16 * 1024;
+
+/// How long a change may wait before /healthz says that this proxy is unhealthy: kube-proxy's, two
+/// sync periods.
+pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Problems that the status page lists; it says how many more there are.
+pub const STATUS_PROBLEMS: usize = 200;
