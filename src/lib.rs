@@ -3,14 +3,18 @@
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
 //! - [`config`] the options, one row each
-//! - [`net`] this machine: limits, addresses
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
-//! - [`metrics`] what is counted
+//! - [`control`] compile, hold the ports, publish
+//! - [`net`] this machine: limits, addresses, holding a port
+//! - [`metrics`] what is counted, and its text
+//! - [`admin`] metrics, health and status over HTTP
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
 
+pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod k8s;
 pub mod limits;
 pub mod metrics;

@@ -51,3 +51,14 @@ pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Problems that the status page lists; it says how many more there are.
 pub const STATUS_PROBLEMS: usize = 200;
+
+/// Connections to an endpoint that fail in a row before it is ejected. One lost packet or one restart
+/// of a pod's process should not do it.
+pub const EJECT_AFTER_FAILURES: u32 = 3;
+
+/// How long the first ejection of an endpoint lasts, and how long a probe of it may take; each
+/// ejection that follows lasts twice as long.
+pub const EJECT_FIRST: Duration = Duration::from_secs(10);
+
+/// The longest ejection, so that a pod that comes back is found.
+pub const EJECT_MAX: Duration = Duration::from_secs(300);

@@ -62,8 +62,13 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(listener)
 }
 
-/// Answers requests, for ever. Connections beyond the limit wait in the backlog.
-pub(super) async fn serve(listener: StdListener, answer: impl Fn(Asked<'_>) -> Answer + 'static) -> io::Result<()> {
+/// Answers requests, for ever. Connections beyond the limit wait in the backlog; one on which no whole
+/// head arrives for `header_timeout` is closed, so an idle one is too.
+pub(super) async fn serve(
+    listener: StdListener,
+    header_timeout: Duration,
+    answer: impl Fn(Asked<'_>) -> Answer + 'static,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let answer = Rc::new(answer);
     let room = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
@@ -74,7 +79,7 @@ pub(super) async fn serve(listener: StdListener, answer: impl Fn(Asked<'_>) -> A
             Ok((stream, _)) => {
                 let answer = answer.clone();
                 tokio::task::spawn_local(async move {
-                    converse(stream, &*answer).await;
+                    converse(stream, header_timeout, &*answer).await;
                     drop(place);
                 });
             }
@@ -86,14 +91,14 @@ pub(super) async fn serve(listener: StdListener, answer: impl Fn(Asked<'_>) -> A
     }
 }
 
-async fn converse(stream: TcpStream, answer: &dyn Fn(Asked<'_>) -> Answer) {
+async fn converse(stream: TcpStream, header_timeout: Duration, answer: &dyn Fn(Asked<'_>) -> Answer) {
     let service = service_fn(|request: Request<Incoming>| {
         let response = respond(&request, answer);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::ADMIN_HEADER_TIMEOUT)
+        .header_read_timeout(header_timeout)
         .max_buf_size(limits::ADMIN_REQUEST_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     // A client that leaves, stalls or speaks no HTTP concerns nobody.

@@ -14,16 +14,17 @@ use std::rc::Rc;
 pub use http::bind;
 pub use state::State;
 
+use crate::limits;
 use http::{Answer, Asked};
 
 /// Answers on `--metrics-bind-address`, for ever. Runs on the control thread.
 pub async fn serve_metrics(listener: std::net::TcpListener, state: Rc<State>) -> std::io::Result<()> {
-    http::serve(listener, move |asked| metrics_page(&state, asked)).await
+    http::serve(listener, limits::ADMIN_HEADER_TIMEOUT, move |asked| metrics_page(&state, asked)).await
 }
 
 /// Answers on `--healthz-bind-address`, for ever. Runs on the control thread.
 pub async fn serve_health(listener: std::net::TcpListener, state: Rc<State>) -> std::io::Result<()> {
-    http::serve(listener, move |asked| health_page(&state, asked)).await
+    http::serve(listener, limits::ADMIN_HEADER_TIMEOUT, move |asked| health_page(&state, asked)).await
 }
 
 fn metrics_page(state: &State, asked: Asked<'_>) -> Answer {

@@ -14,7 +14,8 @@ pub(super) struct Usage {
 pub(super) fn usage() -> Usage {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, |list| list.count() as u64);
-    let mut usage = from_stat(&stat, rustix::param::page_size() as u64, rustix::param::clock_ticks_per_second());
+    let mut usage =
+        from_stat(&stat, rustix::param::page_size() as u64, rustix::param::clock_ticks_per_second());
     usage.open_files = [open, getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)];
     usage
 }

@@ -224,12 +224,8 @@ fn rows_are_named_and_labelled_as_they_are_written() {
 #[test]
 fn every_counter_of_a_port_has_a_metric() {
     // One more row per field: counting them keeps a new counter from being forgotten.
-    let size = |n: usize| n * std::mem::size_of::<Counter>();
-    assert_eq!(
-        std::mem::size_of::<ShardCounters>(),
-        size(13),
-        "a new counter needs a row in metrics/table.rs"
-    );
+    let size = |n: usize| n * size_of::<Counter>();
+    assert_eq!(size_of::<ShardCounters>(), size(13), "a new counter needs a row in metrics/table.rs");
     assert_eq!(METRICS.iter().filter(|m| matches!(m.read, Read::Shard(_))).count(), 13);
     assert_eq!(Refusal::ALL.len(), 8);
 }

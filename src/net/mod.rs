@@ -1,4 +1,5 @@
-//! This machine's network: what it allows, and its addresses.
+//! Sockets of the operating system, and this machine: what is asked of them and what they answer.
 
 pub mod addresses;
+pub mod hold;
 pub mod machine;

@@ -1,12 +1,24 @@
 //! The routing snapshot: all that the data plane knows, immutable, published as one value.
+//!
+//! - R1 equal input makes an equal snapshot, whatever the order of changes that led to it, and an equal
+//!   snapshot is not published.
+//! - R2 what a change does not touch is the same `Arc` in the next snapshot.
+//! - R3 the same address and port of the same pod behind the same service port is the same endpoint,
+//!   with its counters and its health, in every snapshot.
+//! - R4 an address and port belongs to one service port: that of the oldest Service that claims it. The
+//!   others are told, and get it when it becomes free.
+//! - R5 a service port without a usable endpoint keeps its frontends, which refuse.
+//! - R6 an endpoint or a service port that left is listed until its last session is over.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
-use crate::clock::Millis;
-use crate::metrics::counters::{EndpointStats, PortStats};
-use crate::types::{ClientAddr, EndpointAddr, Protocol, ServicePortName};
+pub use crate::route::endpoint::Endpoint;
+pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
+pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
+use crate::types::{Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,17 +44,36 @@ pub enum FrontendKind {
     LoadBalancer,
 }
 
+impl FrontendKind {
+    /// As the fields of a Service are named.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NodePort => "nodePort",
+            Self::ExternalIp => "externalIP",
+            Self::ClusterIp => "clusterIP",
+            Self::LoadBalancer => "loadBalancer",
+        }
+    }
+}
+
 /// All routing state of one generation.
 #[derive(Clone, Debug, Default)]
 pub struct RoutingSnapshot {
     generation: u64,
     frontends: imbl::OrdMap<FrontendKey, Arc<Frontend>>,
+    departed: Arc<[Weak<PortState>]>,
 }
 
 impl RoutingSnapshot {
     /// A snapshot of these frontends. Generations grow by one with each published snapshot.
     pub fn new(generation: u64, frontends: imbl::OrdMap<FrontendKey, Arc<Frontend>>) -> Self {
-        Self { generation, frontends }
+        Self { generation, frontends, departed: Arc::default() }
+    }
+
+    /// Adds service ports that are no longer served but may still have sessions.
+    #[must_use]
+    pub fn with_departed(self, departed: Vec<Weak<PortState>>) -> Self {
+        Self { departed: departed.into(), ..self }
     }
 
     /// Counts published snapshots; zero is the empty one before the first.
@@ -53,6 +84,14 @@ impl RoutingSnapshot {
     /// All frontends, by key. An untouched one is the same `Arc` in the next snapshot.
     pub fn frontends(&self) -> &imbl::OrdMap<FrontendKey, Arc<Frontend>> {
         &self.frontends
+    }
+
+    /// Every service port that is served or still has a session, with its counters and endpoints (R6).
+    pub fn ports(&self) -> BTreeMap<ServicePortName, Arc<PortState>> {
+        let served = self.frontends.values().map(|frontend| frontend.port.state.clone());
+        let departed = self.departed.iter().filter_map(Weak::upgrade);
+        // A port that is served wins over one of its name that left.
+        departed.chain(served).map(|state| (state.name.clone(), state)).collect()
     }
 }
 
@@ -69,73 +108,14 @@ pub struct Frontend {
     pub targets: Arc<Targets>,
 }
 
-/// What all frontends of one service port share.
-#[derive(Debug)]
-pub struct PortRoute {
-    /// Namespace, Service, port name, protocol.
-    pub name: ServicePortName,
-    /// Sessions at a time, all shards together.
-    pub max_connections: Option<u32>,
-    /// Sessions at a time of one client address.
-    pub max_connections_per_client: Option<u32>,
-    /// Overrides `--idle-timeout`; zero is never.
-    pub idle_timeout: Option<Duration>,
-    /// Its counters.
-    pub stats: PortStats,
-}
-
-/// The endpoints that a frontend may use, and how one of them is picked.
-#[derive(Debug)]
-pub struct Targets {
-    /// Sorted by address; the same endpoint is the same `Arc` in every snapshot that has it.
-    pub endpoints: Box<[Arc<Endpoint>]>,
-}
-
-/// One pod address and port behind one service port.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// Where it listens.
-    pub addr: EndpointAddr,
-    /// The pod's name where it is known.
-    pub pod: Option<Arc<str>>,
-    /// Its counters.
-    pub stats: EndpointStats,
-}
-
-impl Targets {
-    /// The endpoints to try for one new connection, the preferred one first, at most
-    /// [`crate::limits::CONNECT_ATTEMPTS`]. Empty when there is none.
-    ///
-    /// `random` is a fresh random number.
-    pub fn candidates(&self, _client: ClientAddr, _now: Millis, random: u64) -> Candidates<'_> {
-        Candidates { targets: self, next: random as usize, left: self.endpoints.len() }
+/// As in `TCP 10.0.0.1:80`, or `TCP *:30080` for every address.
+impl fmt::Display for FrontendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{} {}", self.protocol, SocketAddr::new(address, self.port)),
+            None => write!(f, "{} *:{}", self.protocol, self.port),
+        }
     }
-}
-
-/// See [`Targets::candidates`].
-#[derive(Debug)]
-pub struct Candidates<'a> {
-    targets: &'a Targets,
-    next: usize,
-    left: usize,
-}
-
-impl Candidates<'_> {
-    /// The next endpoint to try.
-    pub fn next_endpoint(&mut self) -> Option<Arc<Endpoint>> {
-        self.left = self.left.checked_sub(1)?;
-        let endpoint = self.targets.endpoints.get(self.next % self.targets.endpoints.len())?;
-        self.next = self.next.wrapping_add(1);
-        Some(endpoint.clone())
-    }
-
-    /// The connection to `endpoint` is established: the affinity ledger notes it, and the endpoint
-    /// counts as healthy.
-    pub fn connected(&self, _endpoint: &Arc<Endpoint>, _now: Millis) {}
-
-    /// The attempt to connect to `endpoint` failed; enough of them in a row eject it. Not to be called
-    /// where this node was at fault.
-    pub fn failed(&self, _endpoint: &Arc<Endpoint>, _now: Millis) {}
 }
 
 impl FrontendKey {

@@ -1,0 +1,144 @@
+//! Which TCP ports this process holds, wants and lets go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use crate::control::owner;
+use crate::net::hold::{Beside, Hold};
+use crate::problem::Problem;
+use crate::route::snapshot::FrontendKey;
+use crate::types::ServicePortName;
+
+/// The ports of all frontends, held or wanted.
+#[derive(Debug, Default)]
+pub(super) struct Reservations {
+    held: BTreeMap<FrontendKey, Hold>,
+    /// Held ports whose frontend is gone from this generation on (C2).
+    leaving: BTreeMap<FrontendKey, (u64, Hold)>,
+    failed: BTreeMap<FrontendKey, Failure>,
+    /// The addresses of `held` and `leaving`, by port.
+    addresses: BTreeMap<u16, BTreeSet<Option<IpAddr>>>,
+}
+
+/// A port that could not be held.
+#[derive(Debug)]
+struct Failure {
+    service: ServicePortName,
+    /// The last error's number: it is described anew when that is another.
+    errno: Option<i32>,
+    problem: Problem,
+}
+
+impl Reservations {
+    /// Holds the port of a new frontend. Where that fails it becomes one of `failed`.
+    pub(super) fn take(&mut self, key: FrontendKey, service: &ServicePortName) {
+        if let Some((_, hold)) = self.leaving.remove(&key) {
+            self.held.insert(key, hold);
+        } else if let Err(error) = self.try_hold(key) {
+            let failure = Failure {
+                service: service.clone(),
+                errno: error.raw_os_error(),
+                problem: describe(key, service, &error),
+            };
+            self.failed.insert(key, failure);
+        }
+    }
+
+    /// The frontend is gone from this generation on: its hold may go when that is applied.
+    pub(super) fn give_up(&mut self, key: FrontendKey, generation: u64) {
+        self.failed.remove(&key);
+        if let Some(hold) = self.held.remove(&key) {
+            self.leaving.insert(key, (generation, hold));
+        }
+    }
+
+    /// Lets go of what no shard uses any more, as all have applied this generation (C2).
+    pub(super) fn release(&mut self, applied: u64) {
+        let addresses = &mut self.addresses;
+        self.leaving.retain(|key, (generation, _)| {
+            let stays = applied < *generation;
+            if !stays && let Some(of_port) = addresses.get_mut(&key.port) {
+                of_port.remove(&key.address);
+                if of_port.is_empty() {
+                    addresses.remove(&key.port);
+                }
+            }
+            stays
+        });
+    }
+
+    /// Tries again what has failed. True when something could be held now.
+    pub(super) fn retry(&mut self) -> bool {
+        let mut any = false;
+        for (key, mut failure) in std::mem::take(&mut self.failed) {
+            match self.try_hold(key) {
+                Ok(()) => any = true,
+                Err(error) => {
+                    if failure.errno != error.raw_os_error() {
+                        failure.errno = error.raw_os_error();
+                        failure.problem = describe(key, &failure.service, &error);
+                    }
+                    self.failed.insert(key, failure);
+                }
+            }
+        }
+        any
+    }
+
+    /// Whether time may change something: a port is wanted or being let go.
+    pub(super) fn waiting(&self) -> bool {
+        !self.failed.is_empty() || !self.leaving.is_empty()
+    }
+
+    /// Frontends whose port could not be held.
+    pub(super) fn failed(&self) -> impl Iterator<Item = &FrontendKey> {
+        self.failed.keys()
+    }
+
+    /// Why, for each.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.failed.values().map(|failure| &failure.problem)
+    }
+
+    fn try_hold(&mut self, key: FrontendKey) -> io::Result<()> {
+        let own = self.addresses.get(&key.port);
+        let overlaps = own.is_some_and(|own| key.address.is_none() || own.contains(&None));
+        let beside = if overlaps { Beside::OwnHold } else { Beside::Nothing };
+        let hold = Hold::take(key.address, key.port, beside)?;
+        self.held.insert(key, hold);
+        self.addresses.entry(key.port).or_default().insert(key.address);
+        Ok(())
+    }
+}
+
+fn describe(key: FrontendKey, service: &ServicePortName, error: &io::Error) -> Problem {
+    let (why, hint) = match Errno::from_io_error(error) {
+        Some(Errno::ADDRINUSE) => {
+            let why = match owner::of_port(key.port) {
+                Some(owner) => format!("the port is taken by {owner}"),
+                None => "the port is taken by another socket".to_owned(),
+            };
+            (why, "stop it or choose another port; it is tried again every second".to_owned())
+        }
+        Some(Errno::ACCESS) => (
+            "ports this low need a right that this process lacks".to_owned(),
+            "grant CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start".to_owned(),
+        ),
+        Some(Errno::ADDRNOTAVAIL) => {
+            ("the address is not available on this node".to_owned(), "add it to an interface".to_owned())
+        }
+        Some(Errno::MFILE | Errno::NFILE) => (
+            "no file descriptor is free".to_owned(),
+            "raise the limit on open files (ulimit -n, LimitNOFILE=)".to_owned(),
+        ),
+        _ => (error.to_string(), "it is tried again every second".to_owned()),
+    };
+    Problem {
+        object: Some(format!("Service {}", service.service)),
+        hint: Some(hint),
+        ..Problem::error(format!("{key} of port {service} cannot be served: {why}"))
+    }
+}

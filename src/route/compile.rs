@@ -1,0 +1,316 @@
+//! Compiling: objects in, frontends and problems out. It costs what changed, not what exists.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use imbl::ordmap::DiffItem;
+
+use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
+use crate::problem::Problem;
+use crate::route::endpoint::Endpoint;
+use crate::route::frontends::{Claim, Claims, plan};
+pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
+use crate::route::pick::{Affinity, Picker, Targets};
+use crate::route::port::{PortRoute, PortSettings, PortState};
+use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
+use crate::route::usable::{Joined, Policies, join, usable};
+use crate::types::{NamespacedName, Protocol, ServicePortName};
+
+/// Keeps the compiled form of every Service, and compiles again what differs from the last time.
+#[derive(Debug)]
+pub struct Compiler {
+    options: CompileOptions,
+    shards: usize,
+    world: World,
+    services: HashMap<NamespacedName, CompiledService>,
+    claims: Claims,
+    /// Of Services that have one.
+    problems: BTreeMap<NamespacedName, Vec<Problem>>,
+    /// Service ports that are gone, while anything refers to them.
+    departed: Vec<Weak<PortState>>,
+}
+
+/// The outcome of one compilation.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// Every frontend that should be served.
+    pub frontends: imbl::OrdMap<FrontendKey, Arc<Frontend>>,
+    /// All problems in force, old and new.
+    pub problems: Vec<Problem>,
+    /// Whether `frontends` differs from the last time.
+    pub changed: bool,
+    /// In which keys.
+    pub changes: Settled,
+    /// Service ports that are gone but may have sessions.
+    pub departed: Vec<Weak<PortState>>,
+}
+
+#[derive(Debug, Default)]
+struct CompiledService {
+    ports: Vec<CompiledPort>,
+    claims: Vec<Claim>,
+}
+
+#[derive(Debug)]
+struct CompiledPort {
+    route: Arc<PortRoute>,
+    /// The different lists that its frontends use.
+    targets: Vec<Arc<Targets>>,
+}
+
+// === impl Compiler ===
+
+impl Compiler {
+    /// A compiler for a plane with this many shards.
+    pub fn new(options: CompileOptions, shards: usize) -> Self {
+        Self {
+            options,
+            shards,
+            world: World::default(),
+            services: HashMap::new(),
+            claims: Claims::default(),
+            problems: BTreeMap::new(),
+            departed: Vec::new(),
+        }
+    }
+
+    /// Compiles what differs between `world` and the last one. Never fails as a whole: what cannot be
+    /// served is left out and named among the problems.
+    pub fn compile(&mut self, world: &World) -> Compiled {
+        let mut touched_keys = BTreeSet::new();
+        for name in touched_services(&self.world, world) {
+            self.compile_service(world, &name, &mut touched_keys);
+        }
+        self.world = world.clone();
+        self.departed.retain(|state| state.strong_count() > 0);
+        let changes = self.claims.settle(&touched_keys);
+        let problems = self.problems.values().flatten().cloned().chain(self.claims.problems()).collect();
+        Compiled {
+            frontends: self.claims.winners().clone(),
+            problems,
+            changed: !changes.is_empty(),
+            changes,
+            departed: self.departed.clone(),
+        }
+    }
+
+    /// Compiles one Service, which may be new or gone, and notes the keys whose claims have changed.
+    fn compile_service(&mut self, world: &World, name: &NamespacedName, touched: &mut BTreeSet<FrontendKey>) {
+        let old = self.services.remove(name).unwrap_or_default();
+        let new = match world.services.get(name) {
+            Some(service) => self.compiled(service, world, &old),
+            None => CompiledService::default(),
+        };
+        self.problems.remove(name);
+        if let Some(service) = world.services.get(name) {
+            let problems: Vec<Problem> = not_served(service).collect();
+            if !problems.is_empty() {
+                self.problems.insert(name.clone(), problems);
+            }
+        }
+        for claim in &old.claims {
+            self.claims.withdraw(claim);
+        }
+        for claim in &new.claims {
+            self.claims.claim(claim.clone());
+        }
+        touched.extend(old.claims.iter().chain(&new.claims).map(|claim| claim.frontend.key));
+        for port in &old.ports {
+            if new.ports.iter().all(|p| p.route.name != port.route.name) {
+                self.departed.push(Arc::downgrade(&port.route.state));
+            }
+        }
+        if !new.ports.is_empty() {
+            self.services.insert(name.clone(), new);
+        }
+    }
+
+    /// The compiled form of a Service, made of the parts of the old one where they are the same (R2).
+    fn compiled(&mut self, service: &Service, world: &World, old: &CompiledService) -> CompiledService {
+        let slices = world.slices.get(&service.key);
+        let mut compiled = CompiledService::default();
+        for (port_index, port) in service.ports.iter().enumerate() {
+            let planned = plan(service, port, &self.options);
+            if port.protocol == Protocol::Sctp || planned.is_empty() {
+                continue;
+            }
+            let route = self.route(service, port, old);
+            let old_port = old.ports.iter().find(|p| p.route.name == route.name);
+            let slices = slices.into_iter().flatten().map(|slice| &**slice);
+            let lists = Lists::new(service, port, slices, &world.node, &route.state);
+            let mut targets = TargetsCache::new(picker(service, &route), old_port);
+            for (key, kind) in planned {
+                let targets = targets.get(lists.of(kind, key.address));
+                let frontend = old_frontend(old, key, kind, &route, &targets)
+                    .unwrap_or_else(|| Arc::new(Frontend { key, kind, port: route.clone(), targets }));
+                compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
+            }
+            compiled.ports.push(CompiledPort { route, targets: targets.used });
+        }
+        compiled
+    }
+
+    /// The route of a service port: the old one if nothing about it is different, else a new one over
+    /// the same state.
+    fn route(&mut self, service: &Service, port: &ServicePort, old: &CompiledService) -> Arc<PortRoute> {
+        let settings = PortSettings {
+            max_connections: service.max_connections,
+            max_connections_per_client: service.max_connections_per_client,
+            idle_timeout: service.idle_timeout,
+        };
+        let name = ServicePortName {
+            service: service.key.clone(),
+            port: port.name.clone(),
+            protocol: port.protocol,
+        };
+        let old = old.ports.iter().map(|p| &p.route).find(|route| route.name == name);
+        let route = match old {
+            Some(route) if route.settings() == settings => route.clone(),
+            Some(route) => Arc::new(PortRoute::new(route.state.clone(), settings)),
+            None => Arc::new(PortRoute::new(self.state(name), settings)),
+        };
+        if service.affinity.is_none() {
+            route.state.ledger.clear();
+        }
+        route
+    }
+
+    /// The state of a service port that was not there: that of its former life while it has sessions.
+    fn state(&mut self, name: ServicePortName) -> Arc<PortState> {
+        let mut former = None;
+        self.departed.retain(|departed| match departed.upgrade() {
+            Some(state) if state.name == name => {
+                former = Some(state);
+                false
+            }
+            state => state.is_some(),
+        });
+        former.unwrap_or_else(|| Arc::new(PortState::new(name, self.shards)))
+    }
+}
+
+/// The Services of which anything differs. Shared parts of the two worlds are skipped, and so is what
+/// was replaced by an equal object.
+fn touched_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
+    if old.node != new.node {
+        return old.services.keys().chain(new.services.keys()).cloned().collect();
+    }
+    let services = old.services.diff(&new.services).map(key_of);
+    services.chain(old.slices.diff(&new.slices).map(key_of)).cloned().collect()
+}
+
+fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedName {
+    match item {
+        DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. } => key,
+    }
+}
+
+/// A warning for each port that no proxy of this kind can serve.
+fn not_served(service: &Service) -> impl Iterator<Item = Problem> {
+    let sctp = service.ports.iter().enumerate().filter(|(_, port)| port.protocol == Protocol::Sctp);
+    sctp.map(|(i, _)| Problem {
+        object: Some(format!("Service {}", service.key)),
+        field: Some(format!("spec.ports[{i}].protocol")),
+        hint: Some("use TCP or UDP".to_owned()),
+        ..Problem::warning("SCTP ports are not served")
+    })
+}
+
+fn picker(service: &Service, route: &PortRoute) -> Picker {
+    Picker {
+        algorithm: service.algorithm,
+        affinity: service.affinity.map(|timeout| Affinity { state: route.state.clone(), timeout }),
+    }
+}
+
+fn old_frontend(
+    old: &CompiledService,
+    key: FrontendKey,
+    kind: FrontendKind,
+    route: &Arc<PortRoute>,
+    targets: &Arc<Targets>,
+) -> Option<Arc<Frontend>> {
+    let mut claims = old.claims.iter().map(|claim| &claim.frontend);
+    let same = |f: &&Arc<Frontend>| {
+        f.key == key && f.kind == kind && Arc::ptr_eq(&f.port, route) && Arc::ptr_eq(&f.targets, targets)
+    };
+    claims.find(same).cloned()
+}
+
+/// The usable endpoints of a service port, by policy and address family.
+struct Lists {
+    internal: TrafficPolicy,
+    external: TrafficPolicy,
+    cluster: Vec<Arc<Endpoint>>,
+    local: Vec<Arc<Endpoint>>,
+}
+
+impl Lists {
+    fn new<'a>(
+        service: &Service,
+        port: &ServicePort,
+        slices: impl Iterator<Item = &'a EndpointSlice>,
+        node: &Node,
+        state: &PortState,
+    ) -> Self {
+        let policies = Policies {
+            internal: service.internal_policy,
+            external: service.external_policy,
+            externally_accessible: port.node_port.is_some()
+                || !service.external_ips.is_empty()
+                || !service.load_balancer_ips.is_empty(),
+        };
+        let joined = join(port, slices);
+        // kube-proxy runs once for each family, and so do its rules.
+        let families = joined.split_at(joined.partition_point(|j| j.addr.0.is_ipv4()));
+        let (v4, v6) = (usable(families.0, policies, node), usable(families.1, policies, node));
+        let endpoint = |j: Joined<'_>| state.endpoint(j.addr, j.endpoint.pod.as_ref());
+        Self {
+            internal: service.internal_policy,
+            external: service.external_policy,
+            cluster: v4.cluster.into_iter().chain(v6.cluster).map(endpoint).collect(),
+            local: v4.local.into_iter().chain(v6.local).map(endpoint).collect(),
+        }
+    }
+
+    /// The endpoints for one frontend: of its address family, or of both for a wildcard.
+    fn of(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
+        let policy = if kind == FrontendKind::ClusterIp { self.internal } else { self.external };
+        let list = match policy {
+            TrafficPolicy::Cluster => &self.cluster,
+            TrafficPolicy::Local => &self.local,
+        };
+        let serves = |e: &&Arc<Endpoint>| address.is_none_or(|a| a.is_ipv4() == e.addr.0.is_ipv4());
+        list.iter().filter(serves).cloned().collect()
+    }
+}
+
+/// The targets of one service port, each list once, taken from the old snapshot where they are the same.
+struct TargetsCache<'a> {
+    picker: Picker,
+    old: &'a [Arc<Targets>],
+    used: Vec<Arc<Targets>>,
+}
+
+impl<'a> TargetsCache<'a> {
+    fn new(picker: Picker, old: Option<&'a CompiledPort>) -> Self {
+        Self { picker, old: old.map_or(&[], |port| &port.targets), used: Vec::new() }
+    }
+
+    fn get(&mut self, endpoints: Vec<Arc<Endpoint>>) -> Arc<Targets> {
+        let same = |t: &&Arc<Targets>| t.is(&endpoints, &self.picker);
+        if let Some(targets) = self.used.iter().find(same) {
+            return targets.clone();
+        }
+        let targets = self.old.iter().find(same).cloned().unwrap_or_else(|| {
+            let targets = Targets::new(endpoints, self.picker.clone());
+            if let Some(old) = self.old.get(self.used.len()) {
+                targets.take_turn_from(old);
+            }
+            Arc::new(targets)
+        });
+        self.used.push(targets.clone());
+        targets
+    }
+}
