@@ -6,7 +6,9 @@
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`control`] compile, hold the ports, publish
-//! - [`net`] this machine: limits, addresses, holding a port
+//! - [`shard`] the data plane: accept, pick, connect, relay
+//! - [`ring`] the io_uring of a shard, operations as futures
+//! - [`net`] this machine and its sockets: limits, addresses, options, holding a port
 //! - [`metrics`] what is counted, and its text
 //! - [`admin`] metrics, health and status over HTTP
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
@@ -20,5 +22,7 @@ pub mod limits;
 pub mod metrics;
 pub mod net;
 pub mod problem;
+pub mod ring;
 pub mod route;
+pub mod shard;
 pub mod types;

@@ -28,6 +28,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
     }
 
+    /// Sets it: for figures kept elsewhere. Only the owning shard may call this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The present value.
     #[inline]
     pub fn get(&self) -> u64 {

@@ -51,7 +51,6 @@ pub fn primary() -> Vec<IpAddr> {
 
 /// The addresses on all interfaces, without IPv6 link-local ones: those cannot be bound without the
 /// name of an interface.
-#[allow(unsafe_code, reason = "getifaddrs has no safe interface among the dependencies")]
 pub fn all() -> io::Result<Vec<IpAddr>> {
     let mut list = std::ptr::null_mut();
     // SAFETY: `list` is a valid place for the pointer that getifaddrs writes.
@@ -76,7 +75,6 @@ pub fn all() -> io::Result<Vec<IpAddr>> {
 
 /// # Safety
 /// `address` is null or points to a socket address of the family that it names.
-#[allow(unsafe_code, reason = "reads what getifaddrs wrote")]
 unsafe fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
     // SAFETY: not null is checked by as_ref; the caller answers for the rest.
     let family = unsafe { address.as_ref() }?.sa_family;

@@ -1,5 +1,8 @@
-//! Sockets of the operating system, and this machine: what is asked of them and what they answer.
+//! Sockets and the machine's limits, below everything that knows what they are for.
+
+#![allow(unsafe_code)]
 
 pub mod addresses;
 pub mod hold;
 pub mod machine;
+pub mod socket;

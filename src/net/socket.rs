@@ -1,0 +1,157 @@
+//! Sockets of the data plane and their options.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::limits;
+
+/// Options of connections, the same on both sides where nothing else is said.
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    /// Probing of silent peers; `None` is off.
+    pub keepalive: Option<Keepalive>,
+    /// How long sent bytes may stay unacknowledged by the pod before the connection is given up
+    /// (TCP_USER_TIMEOUT); `None` leaves it to the kernel, about 15 minutes.
+    pub user_timeout: Option<Duration>,
+}
+
+/// TCP keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe (TCP_KEEPIDLE), whole seconds.
+    pub time: Duration,
+    /// Between probes (TCP_KEEPINTVL), whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes before the connection is given up (TCP_KEEPCNT).
+    pub probes: u32,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        let keepalive =
+            Keepalive { time: Duration::from_secs(120), interval: Duration::from_secs(15), probes: 4 };
+        Self { keepalive: Some(keepalive), user_timeout: Some(Duration::from_secs(30)) }
+    }
+}
+
+/// A listening socket for one shard: one of a SO_REUSEPORT group. What accepted connections inherit
+/// (TCP_NODELAY, keepalive) is set here, once. The address need not be on an interface (IP_FREEBIND).
+///
+/// The unspecified IPv6 address listens on IPv4 too; where the machine has no IPv6, on IPv4 only.
+///
+/// # Errors
+/// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
+pub fn listen(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
+    match listen_on(address, options) {
+        Err(error) if address.ip().is_unspecified() && is_without_ipv6(&error) => {
+            listen_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), options)
+        }
+        result => result,
+    }
+}
+
+fn listen_on(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
+    let socket = stream_socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    set_connection_options(&socket, options)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket to connect to a pod with.
+///
+/// # Errors
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM.
+pub fn towards(endpoint: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
+    let socket = stream_socket(endpoint)?;
+    set_connection_options(&socket, options)?;
+    if let Some(timeout) = options.user_timeout {
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
+    Ok(socket.into())
+}
+
+/// Closes with a reset: what is unsent is dropped, the peer sees ECONNRESET.
+pub fn reset(socket: OwnedFd) {
+    linger_none(&socket);
+}
+
+/// Makes the coming close a reset.
+pub fn linger_none(socket: &OwnedFd) {
+    // A failure leaves an ordinary close, the best that is left to do.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// The peer's address.
+///
+/// # Errors
+/// ENOTCONN when the peer has reset the connection already.
+pub fn peer(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    SockRef::from(&socket.as_fd()).peer_addr()?.as_socket().map(canonical).ok_or_else(unnamed)
+}
+
+/// The address the peer has connected to.
+///
+/// # Errors
+/// As getsockname(2).
+pub fn local(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    SockRef::from(&socket.as_fd()).local_addr()?.as_socket().map(canonical).ok_or_else(unnamed)
+}
+
+/// Bytes sent and not yet acknowledged by the peer (SIOCOUTQ); zero where it cannot be told.
+pub fn unacknowledged(socket: &impl AsRawFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (= TIOCOUTQ) writes one int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Accepts one waiting connection without waiting for one.
+///
+/// # Errors
+/// `WouldBlock` when none waits; otherwise as accept4(2).
+pub fn accept_waiting(listener: &impl AsFd) -> io::Result<OwnedFd> {
+    use rustix::net::SocketFlags;
+    Ok(rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+}
+
+fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new_raw(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+}
+
+fn set_connection_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    if let Some(keepalive) = options.keepalive {
+        let keepalive = TcpKeepalive::new()
+            .with_time(keepalive.time)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.probes);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}
+
+/// IPv4 clients of a dual-stack socket as IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn unnamed() -> io::Error {
+    io::Error::other("a socket without an IP address")
+}

@@ -1,0 +1,106 @@
+//! The accept loop of one listener: it never waits for a connection it has accepted, and never ends by
+//! an error.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::connection;
+use super::listeners::Listener;
+use super::run::Shard;
+use crate::net::socket;
+use crate::ring::{Accepted, Accepts};
+use crate::route::snapshot::Frontend;
+use crate::types::Refusal;
+
+/// How long to leave the queue alone when the machine is out of something.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Accepts until the listener is closed, then serves what still waits in its queue (S3).
+pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>) {
+    let mut accepts = shard.ring.accept(&listener.socket);
+    while let Some(accepted) = next(&listener, &mut accepts).await {
+        match accepted {
+            Accepted::Connection(client) => admit(&shard, &listener, client),
+            Accepted::Failed(error) => match on_error(&error) {
+                // The connection is gone, or was never there; there may be others.
+                OnError::Continue => shard.stats().accept_errors.add(1),
+                OnError::Backoff => {
+                    shard.stats().accept_errors.add(1);
+                    tracing::warn!(shard = shard.index, %error, "cannot accept; waiting for resources");
+                    shard.ring.sleep(BACKOFF).await;
+                }
+            },
+        }
+    }
+    drop(accepts);
+    while let Ok(client) = socket::accept_waiting(&listener.socket) {
+        admit(&shard, &listener, client);
+    }
+}
+
+/// The next connection; `None` when the listener closes.
+async fn next(listener: &Listener, accepts: &mut Accepts) -> Option<Accepted> {
+    std::future::poll_fn(|context| {
+        if listener.is_closing(context.waker()) {
+            return Poll::Ready(None);
+        }
+        accepts.poll_next(context).map(Some)
+    })
+    .await
+}
+
+/// What an error of accept4(2) asks for (S2).
+enum OnError {
+    /// Only this connection failed.
+    Continue,
+    /// The machine is out of descriptors or memory, or worse: trying at once would spin.
+    Backoff,
+}
+
+fn on_error(error: &io::Error) -> OnError {
+    match error.raw_os_error() {
+        // accept(2): errors already pending on the new socket must be treated like EAGAIN.
+        Some(
+            libc::ECONNABORTED
+            | libc::EAGAIN
+            | libc::EINTR
+            | libc::ENETDOWN
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EHOSTUNREACH
+            | libc::EOPNOTSUPP
+            | libc::ENETUNREACH
+            | libc::EPERM,
+        ) => OnError::Continue,
+        _ => OnError::Backoff,
+    }
+}
+
+/// Starts serving a connection, or refuses it.
+fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
+    let stats = shard.stats();
+    stats.accepted.add(1);
+    // A listener that is closing may have outlived its frontend.
+    let Some(frontend) = shard.frontend(&listener.key) else {
+        socket::reset(client);
+        return;
+    };
+    frontend.port.stats.of(shard.index).accepted.add(1);
+    if shard.sessions() >= shard.options.max_connections {
+        stats.limited.add(1);
+        refuse(shard, &frontend, client, Refusal::MaxConnections);
+        return;
+    }
+    connection::start(shard, frontend, client);
+}
+
+/// Refuses at once, with a reset.
+fn refuse(shard: &Shard, frontend: &Frontend, client: OwnedFd, why: Refusal) {
+    frontend.port.stats.of(shard.index).refused.of(why).add(1);
+    socket::reset(client);
+}

@@ -1,0 +1,95 @@
+//! Connecting to a pod: one candidate after the other, within one budget of time.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::run::Shard;
+use crate::clock::{self, Millis};
+use crate::net::socket;
+use crate::route::snapshot::{Endpoint, Frontend};
+use crate::types::{ClientAddr, ConnectFailure, EndpointAddr, Refusal};
+
+/// An established connection to a pod.
+pub(super) struct Connected {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) socket: OwnedFd,
+    /// Candidates tried, this one included.
+    pub(super) attempts: u32,
+}
+
+/// Connects to the first candidate that answers. Retrying is safe: no byte of the client has been sent (S5).
+pub(super) async fn connect(
+    shard: &Shard,
+    frontend: &Frontend,
+    client: ClientAddr,
+) -> Result<Connected, Refusal> {
+    let start = clock::now();
+    let deadline = start.after(shard.options.connect_timeout);
+    let random = shard.random.borrow_mut().u64(..);
+    let mut candidates = frontend.targets.candidates(client, start, random);
+    let mut candidate = candidates.next_endpoint();
+    let mut refusal = Refusal::NoEndpoints;
+    let mut attempts = 0;
+    while let Some(endpoint) = candidate {
+        candidate = candidates.next_endpoint();
+        attempts += 1;
+        let until = share_of_budget(clock::now(), deadline, candidate.is_some());
+        match attempt(shard, endpoint.addr, until).await {
+            Ok(socket) => {
+                candidates.connected(&endpoint, clock::now());
+                return Ok(Connected { endpoint, socket, attempts });
+            }
+            Err(failure) => {
+                endpoint.stats.of(shard.index).failed.of(failure).add(1);
+                if matches!(failure, ConnectFailure::LocalError | ConnectFailure::NoLocalPort) {
+                    refusal = Refusal::LocalError;
+                } else {
+                    refusal = Refusal::ConnectFailed;
+                    candidates.failed(&endpoint, clock::now());
+                }
+                tracing::debug!(endpoint = %endpoint.addr, failure = ?failure, "connect failed");
+            }
+        }
+        if clock::now() >= deadline || shard.stopping.get() {
+            break;
+        }
+    }
+    Err(refusal)
+}
+
+/// A silent candidate gets a third of the time that is left, so that others still have a chance; the
+/// last one gets all of it.
+fn share_of_budget(now: Millis, deadline: Millis, others: bool) -> Millis {
+    let left = deadline.since(now);
+    now.after(if others { left / 3 } else { left }.max(LEAST))
+}
+
+/// The least time that an attempt gets.
+const LEAST: Duration = Duration::from_millis(20);
+
+async fn attempt(shard: &Shard, endpoint: EndpointAddr, until: Millis) -> Result<OwnedFd, ConnectFailure> {
+    let socket = socket::towards(endpoint.0, &shard.options.tcp).map_err(|error| failure_of(&error))?;
+    let connecting = shard.ring.connect(&socket, endpoint.0);
+    let result = match shard.ring.until(until, connecting).await {
+        Some(Ok(_)) => return Ok(socket),
+        Some(Err(error)) => Err(failure_of(&error)),
+        None => Err(ConnectFailure::Timeout),
+    };
+    shard.ring.close(socket);
+    result
+}
+
+fn failure_of(error: &io::Error) -> ConnectFailure {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED | libc::ECONNRESET) => ConnectFailure::Refused,
+        Some(libc::ETIMEDOUT) => ConnectFailure::Timeout,
+        Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => {
+            ConnectFailure::Unreachable
+        }
+        Some(libc::EADDRNOTAVAIL) => ConnectFailure::NoLocalPort,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => ConnectFailure::LocalError,
+        _ => ConnectFailure::Other,
+    }
+}

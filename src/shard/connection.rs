@@ -1,0 +1,144 @@
+//! The life of a connection, on one screen: accept → pick → connect → relay → account.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::connect::{Connected, connect};
+use super::relay::{Ending, relay};
+use super::run::Shard;
+use crate::clock;
+use crate::metrics::counters::PortCounters;
+use crate::net::socket;
+use crate::route::plane::{Outcome, SessionRecord};
+use crate::route::snapshot::{Endpoint, Frontend};
+use crate::types::{ClientAddr, Refusal};
+
+/// Serves a connection in a task of its own.
+pub(super) fn start(shard: &Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
+    shard.stats().active.add(1);
+    frontend.port.stats.of(shard.index).active.add(1);
+    shard.ring.touch();
+    glommio::spawn_local(serve(shard.clone(), frontend, client)).detach();
+}
+
+async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
+    let mut session = Session::new(&shard, &frontend);
+    let outcome = match session.identify(&client) {
+        Err(refusal) => Err(refusal),
+        Ok(()) => connect(&shard, &frontend, session.client).await,
+    };
+    match outcome {
+        Err(refusal) => {
+            session.log(&client, Outcome::Refused(refusal));
+            socket::reset(client);
+        }
+        Ok(connected) => {
+            session.connected(&connected);
+            let ending = relay(&shard, &frontend.port, &connected.endpoint, &client, &connected.socket).await;
+            session.ended(&ending);
+            session.log(&client, Outcome::Ended(ending.reason));
+            ending.close(&shard.ring, client, connected.socket);
+        }
+    }
+}
+
+/// What is known of a connection beside its sockets. Dropping it is the end of the accounting (S1).
+struct Session<'a> {
+    shard: &'a Shard,
+    frontend: &'a Frontend,
+    client: ClientAddr,
+    endpoint: Option<Arc<Endpoint>>,
+    accepted_micros: u64,
+    connect_micros: u64,
+    attempts: u32,
+    bytes: (u64, u64, u64),
+}
+
+impl<'a> Session<'a> {
+    fn new(shard: &'a Shard, frontend: &'a Frontend) -> Self {
+        Self {
+            shard,
+            frontend,
+            client: ClientAddr(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+            endpoint: None,
+            accepted_micros: clock::now_micros(),
+            connect_micros: 0,
+            attempts: 0,
+            bytes: (0, 0, 0),
+        }
+    }
+
+    /// Learns who the client is.
+    fn identify(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
+        self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
+        Ok(())
+    }
+
+    fn connected(&mut self, connected: &Connected) {
+        self.connect_micros = clock::now_micros().saturating_sub(self.accepted_micros);
+        self.attempts = connected.attempts;
+        let stats = self.stats();
+        stats.times.connected(self.connect_micros);
+        if connected.attempts > 1 {
+            stats.retried.add(1);
+        }
+        let endpoint = connected.endpoint.stats.of(self.shard.index);
+        endpoint.connected.add(1);
+        endpoint.active.add(1);
+        self.endpoint = Some(connected.endpoint.clone());
+    }
+
+    fn ended(&mut self, ending: &Ending) {
+        let stats = self.stats();
+        stats.ended.of(ending.reason).add(1);
+        stats.times.ended(clock::now_micros().saturating_sub(self.accepted_micros));
+        stats.bytes_lost.up.add(ending.lost_up);
+        stats.bytes_lost.down.add(ending.lost_down);
+        self.bytes = (ending.bytes_up, ending.bytes_down, ending.lost_up + ending.lost_down);
+    }
+
+    /// Counts a refusal, and reports the session to whoever listens.
+    fn log(&self, client: &OwnedFd, outcome: Outcome) {
+        if let Outcome::Refused(refusal) = outcome {
+            self.stats().refused.of(refusal).add(1);
+        }
+        if !self.shard.plane.wants_sessions() {
+            return;
+        }
+        let (bytes_up, bytes_down, bytes_lost) = self.bytes;
+        let record = SessionRecord {
+            service: self.frontend.port.name.clone(),
+            client: self.client,
+            frontend: socket::local(client).unwrap_or_else(|_| self.frontend.key.socket_addr()),
+            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.addr),
+            pod: self.endpoint.as_ref().and_then(|endpoint| endpoint.pod.clone()),
+            outcome,
+            attempts: self.attempts,
+            connect_micros: self.connect_micros,
+            session_micros: clock::now_micros().saturating_sub(self.accepted_micros),
+            bytes_up,
+            bytes_down,
+            bytes_lost,
+            shard: self.shard.index,
+        };
+        if !self.shard.plane.session(record) {
+            self.shard.stats().access_log_dropped.add(1);
+        }
+    }
+
+    fn stats(&self) -> &'a PortCounters {
+        self.frontend.port.stats.of(self.shard.index)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.stats().active.sub(1);
+        self.shard.stats().active.sub(1);
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.stats.of(self.shard.index).active.sub(1);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which listening sockets a shard has: what the snapshot names, minus frontends without endpoints.
+//!
+//! A frontend without a usable endpoint has no listener, so that the kernel refuses at once, as
+//! kube-proxy's REJECT does. The port stays held by control's reservation.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::accept;
+use super::run::Shard;
+use crate::net::socket;
+use crate::route::snapshot::{FrontendKey, RoutingSnapshot};
+use crate::types::Protocol;
+
+/// How soon a listener that could not be opened is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A shard's listening sockets.
+#[derive(Default)]
+pub(super) struct Listeners {
+    open: BTreeMap<FrontendKey, Rc<Listener>>,
+    failed: usize,
+}
+
+/// One listening socket and how its accept loop is told to end.
+pub(super) struct Listener {
+    pub(super) key: FrontendKey,
+    pub(super) socket: OwnedFd,
+    closing: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Listeners {
+    /// Opens and closes sockets until they are what the snapshot says.
+    pub(super) fn apply(&mut self, shard: &Rc<Shard>, snapshot: &RoutingSnapshot) {
+        let wanted = |key: &FrontendKey| {
+            snapshot.frontends().get(key).is_some_and(|frontend| !frontend.targets.endpoints.is_empty())
+        };
+        self.open.retain(|key, listener| {
+            let keep = wanted(key);
+            if !keep {
+                listener.close();
+            }
+            keep
+        });
+        self.failed = 0;
+        for key in snapshot.frontends().keys() {
+            if key.protocol == Protocol::Tcp && !self.open.contains_key(key) && wanted(key) {
+                match socket::listen(key.socket_addr(), &shard.options.tcp) {
+                    Ok(socket) => {
+                        self.open.insert(*key, Listener::start(shard, *key, socket));
+                    }
+                    Err(error) => {
+                        self.failed += 1;
+                        tracing::warn!(shard = shard.index, address = %key.socket_addr(), %error, "cannot listen; trying again");
+                    }
+                }
+            }
+        }
+        shard.stats().listeners.set(self.open.len() as u64);
+        shard.stats().listeners_failed.set(self.failed as u64);
+    }
+
+    /// Closes all; connections that wait in their queues are served first (S3).
+    pub(super) async fn close_all(&mut self, shard: &Rc<Shard>) {
+        let closing: Vec<_> = std::mem::take(&mut self.open).into_values().collect();
+        for listener in &closing {
+            listener.close();
+        }
+        // An accept loop drops its reference when it has served its queue.
+        while closing.iter().any(|listener| Rc::strong_count(listener) > 1) {
+            shard.ring.touch();
+            glommio::executor().yield_now().await;
+        }
+        shard.stats().listeners.set(0);
+    }
+
+    /// When to apply again although nothing has changed.
+    pub(super) fn retry_in(&self) -> Option<Duration> {
+        (self.failed > 0).then_some(RETRY)
+    }
+}
+
+impl Listener {
+    fn start(shard: &Rc<Shard>, key: FrontendKey, socket: OwnedFd) -> Rc<Self> {
+        let listener = Rc::new(Self { key, socket, closing: Cell::new(false), waker: RefCell::new(None) });
+        glommio::spawn_local(accept::accept(shard.clone(), listener.clone())).detach();
+        shard.ring.touch();
+        listener
+    }
+
+    fn close(&self) {
+        self.closing.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the accept loop must end; if not, `waker` is woken when it must.
+    pub(super) fn is_closing(&self, waker: &Waker) -> bool {
+        let closing = self.closing.get();
+        if !closing {
+            let mut held = self.waker.borrow_mut();
+            if !held.as_ref().is_some_and(|held| held.will_wake(waker)) {
+                *held = Some(waker.clone());
+            }
+        }
+        closing
+    }
+}

@@ -1,0 +1,79 @@
+//! When a direction copies and when it splices.
+//!
+//! Copying is cheaper for small messages, splicing from somewhat below 16 KiB (docs/performance.md). A
+//! direction changes only when several messages in a row say so: each change costs a cancelled receive.
+
+use crate::limits::RECV_BUFFER_BYTES;
+
+/// Judges a direction by what it has moved lately.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// Grows with each full buffer while copying.
+    bulk: u8,
+    /// Grows with each small burst while splicing.
+    chatter: u8,
+    /// Bytes of the burst under way while splicing.
+    burst: usize,
+    /// The sockets cannot be spliced.
+    never: bool,
+}
+
+/// `bulk` at which a direction is spliced: so many full buffers more than twice the small messages.
+const BULK: u8 = 4;
+/// `chatter` at which it is copied again.
+const CHATTER: u8 = 8;
+/// A message below this is small.
+const SMALL: usize = 2048;
+/// A burst below this is not worth a pipe.
+const SMALL_BURST: usize = 6 * 1024;
+
+impl Meter {
+    /// A buffer of this many bytes has been copied.
+    pub(super) fn copied(&mut self, bytes: usize) {
+        if bytes == RECV_BUFFER_BYTES {
+            self.bulk = (self.bulk + 2).min(BULK);
+        } else if bytes < SMALL {
+            self.bulk = self.bulk.saturating_sub(1);
+        }
+    }
+
+    /// The receiver was slower than the sender: a sign of bulk.
+    pub(super) fn blocked(&mut self) {
+        self.bulk = BULK;
+    }
+
+    /// Whether to splice from now on.
+    pub(super) fn wants_splice(&self) -> bool {
+        self.bulk >= BULK && !self.never
+    }
+
+    /// Bytes have been spliced.
+    pub(super) fn spliced(&mut self, bytes: usize) {
+        self.burst = self.burst.saturating_add(bytes);
+    }
+
+    /// The sender has nothing more for now.
+    pub(super) fn dry(&mut self) {
+        if self.burst < SMALL_BURST {
+            self.chatter = (self.chatter + 1).min(CHATTER);
+        } else {
+            self.chatter = 0;
+        }
+        self.burst = 0;
+    }
+
+    /// Whether to copy from now on.
+    pub(super) fn wants_copy(&self) -> bool {
+        self.chatter >= CHATTER || self.never
+    }
+
+    /// The direction now copies.
+    pub(super) fn start_copying(&mut self) {
+        *self = Self { never: self.never, ..Self::default() };
+    }
+
+    /// The sockets cannot be spliced.
+    pub(super) fn never_splice(&mut self) {
+        self.never = true;
+    }
+}

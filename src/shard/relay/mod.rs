@@ -1,0 +1,242 @@
+//! The relay of one session: two pumps, and the rules for how they end.
+//!
+//! | | what happens | what is done |
+//! |---|---|---|
+//! | H1 | FIN from one side | its bytes are delivered, then the other side's write half is shut |
+//! | H2 | the other direction | goes on, under the half-closed timeout instead of the idle one |
+//! | H3 | FIN from both sides | both are closed: complete |
+//! | H4 | a side resets or times out | what it had sent is delivered, then the other side is reset |
+//! | H5 | the direction towards a side that broke | stops at once; what was accepted and not delivered is counted as lost |
+//! | H6 | nothing moves for the timeout | both sides are reset |
+//! | H7 | the process stops | both sides are reset |
+//!
+//! The idle clock covers the session, not a direction.
+
+mod idle;
+mod meter;
+mod pump;
+mod wire;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::run::Shard;
+use crate::net::socket;
+use crate::ring::Ring;
+use crate::route::snapshot::{Endpoint, PortRoute};
+use crate::types::{Direction, EndReason};
+use idle::Idle;
+use pump::{Fault, Place, pump};
+use wire::{Flow, Wire};
+
+/// How a relay ended, and what it moved.
+pub(super) struct Ending {
+    pub(super) reason: EndReason,
+    pub(super) bytes_up: u64,
+    pub(super) bytes_down: u64,
+    pub(super) lost_up: u64,
+    pub(super) lost_down: u64,
+    resets: Resets,
+}
+
+/// Which sides are closed with a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resets {
+    Neither,
+    /// The one that did not break.
+    Only(Side),
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Endpoint,
+}
+
+/// How long a side may take to acknowledge what its peer had sent before it broke; then it is reset.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// How often that is looked at.
+const FLUSH_LOOK: Duration = Duration::from_millis(5);
+
+/// Relays until both directions have ended, by the rules of the module.
+pub(super) async fn relay(
+    shard: &Shard,
+    port: &PortRoute,
+    pod: &Endpoint,
+    client: &OwnedFd,
+    endpoint: &OwnedFd,
+) -> Ending {
+    let state = Cell::new(State::Open);
+    let (port_stats, pod_stats) = (port.stats.of(shard.index), pod.stats.of(shard.index));
+    let up = Flow::new(Direction::Up, port_stats, pod_stats, &state);
+    let down = Flow::new(Direction::Down, port_stats, pod_stats, &state);
+    let (reason, resets) = {
+        let mut pumps = Pumps {
+            shard,
+            up: Some(pin!(pump(Wire::new(shard, client, endpoint, &up)))),
+            down: Some(pin!(pump(Wire::new(shard, endpoint, client, &down)))),
+            idle: Idle::new(shard, port.idle_timeout, &state, [&up, &down]),
+        };
+        pumps.run(&state).await
+    };
+    if let Resets::Only(side) = resets {
+        // H4: a reset would overtake and destroy what is still on its way.
+        let socket = if side == Side::Client { client } else { endpoint };
+        shard.ring.within(FLUSH, acknowledged(shard, socket)).await;
+    }
+    Ending {
+        reason,
+        bytes_up: up.delivered(),
+        bytes_down: down.delivered(),
+        lost_up: up.lost(),
+        lost_down: down.lost(),
+        resets,
+    }
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Both directions run.
+    Open,
+    /// One has ended with FIN.
+    HalfClosed,
+    /// A side broke: no FIN may follow, it would make a truncated stream look whole.
+    Broken,
+}
+
+/// The two pumps; one that has ended is gone.
+struct Pumps<'a, U, D> {
+    shard: &'a Shard,
+    up: Option<Pin<&'a mut U>>,
+    down: Option<Pin<&'a mut D>>,
+    idle: Idle<'a>,
+}
+
+/// What ends a wait for the pumps.
+enum Event {
+    Ended(Direction, Result<(), Fault>),
+    Idle,
+    Stopped,
+}
+
+// === impl Pumps ===
+
+impl<U, D> Pumps<'_, U, D>
+where
+    U: Future<Output = Result<(), Fault>>,
+    D: Future<Output = Result<(), Fault>>,
+{
+    async fn run(&mut self, state: &Cell<State>) -> (EndReason, Resets) {
+        loop {
+            match self.next().await {
+                Event::Ended(_, Ok(())) if self.up.is_none() && self.down.is_none() => {
+                    return (EndReason::Complete, Resets::Neither); // H3
+                }
+                Event::Ended(_, Ok(())) => {} // H2
+                Event::Ended(direction, Err(fault)) => {
+                    state.set(State::Broken);
+                    return self.broken(direction, fault).await;
+                }
+                Event::Idle if state.get() == State::HalfClosed => {
+                    return (EndReason::HalfClosed, Resets::Both);
+                }
+                Event::Idle => return (EndReason::Idle, Resets::Both), // H6
+                Event::Stopped => return (EndReason::Drained, Resets::Both), // H7
+            }
+        }
+    }
+
+    /// H4, H5: a side broke. Delivers what it had sent, stops the direction towards it.
+    async fn broken(&mut self, direction: Direction, fault: Fault) -> (EndReason, Resets) {
+        let side = match (direction, fault.place) {
+            (Direction::Up, Place::Source) | (Direction::Down, Place::Sink) => Side::Client,
+            (Direction::Up, Place::Sink) | (Direction::Down, Place::Source) => Side::Endpoint,
+        };
+        let other = match side {
+            Side::Client => {
+                self.down = None;
+                Side::Endpoint
+            }
+            Side::Endpoint => {
+                self.up = None;
+                Side::Client
+            }
+        };
+        let ring = self.shard.ring.clone();
+        if self.up.is_some() || self.down.is_some() {
+            // Whether this ends with an end of stream or an error, and whose, changes nothing any more.
+            let _ = ring.within(FLUSH, self.next()).await;
+        }
+        (reason_of(side, &fault.error), Resets::Only(other))
+    }
+
+    async fn next(&mut self) -> Event {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        if self.shard.stopping.get() {
+            return Poll::Ready(Event::Stopped);
+        }
+        if let Some(up) = &mut self.up
+            && let Poll::Ready(result) = up.as_mut().poll(context)
+        {
+            self.up = None;
+            return Poll::Ready(Event::Ended(Direction::Up, result));
+        }
+        if let Some(down) = &mut self.down
+            && let Poll::Ready(result) = down.as_mut().poll(context)
+        {
+            self.down = None;
+            return Poll::Ready(Event::Ended(Direction::Down, result));
+        }
+        self.idle.poll(context).map(|()| Event::Idle)
+    }
+}
+
+fn reason_of(side: Side, error: &io::Error) -> EndReason {
+    let local = matches!(
+        error.raw_os_error(),
+        Some(libc::ENOMEM | libc::ENOBUFS | libc::EMFILE | libc::ENFILE | libc::EPROTO)
+    );
+    let timeout = matches!(
+        error.raw_os_error(),
+        Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN)
+    );
+    match (side, local, timeout) {
+        (_, true, _) => EndReason::LocalError,
+        (Side::Client, _, true) => EndReason::ClientTimeout,
+        (Side::Endpoint, _, true) => EndReason::EndpointTimeout,
+        (Side::Client, ..) => EndReason::ClientReset,
+        (Side::Endpoint, ..) => EndReason::EndpointReset,
+    }
+}
+
+/// Waits until the peer has acknowledged everything sent to it.
+async fn acknowledged(shard: &Shard, socket: &OwnedFd) {
+    while socket::unacknowledged(socket) > 0 {
+        shard.ring.sleep(FLUSH_LOOK).await;
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    /// Closes both sockets as the ending wants it.
+    pub(super) fn close(&self, ring: &Ring, client: OwnedFd, endpoint: OwnedFd) {
+        for (side, socket) in [(Side::Client, client), (Side::Endpoint, endpoint)] {
+            if self.resets == Resets::Both || self.resets == Resets::Only(side) {
+                socket::linger_none(&socket);
+            }
+            ring.close(socket);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! One direction of a session, used twice: from a source to a sink, in order, all of it, then FIN.
+//!
+//! What it does to sockets goes through [`Line`], so that tests can run it against a model that fails in
+//! any order.
+
+use std::io;
+
+use super::meter::Meter;
+
+/// The two ends of one direction, and the two ways to move bytes between them.
+pub(super) trait Line {
+    /// Bytes received.
+    type Chunk: Bytes;
+
+    /// Waits for the next bytes of the source.
+    async fn receive(&mut self) -> io::Result<Got<Self::Chunk>>;
+    /// Asks the receiving to stop; what has come still comes, then [`Got::Stopped`].
+    fn stop_receiving(&mut self);
+    /// Sends some bytes to the sink without waiting.
+    fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Waits until the sink takes bytes, or is broken.
+    async fn writable(&mut self) -> io::Result<()>;
+    /// Waits until the source has bytes, an end, or is broken. Not while receiving.
+    async fn readable(&mut self) -> io::Result<()>;
+    /// Gets an empty pipe; false where there is none.
+    fn open_pipe(&mut self) -> bool;
+    /// Gives the pipe back.
+    fn close_pipe(&mut self);
+    /// Moves bytes from the source into the pipe, which is empty. Zero is the end of the stream.
+    fn fill(&mut self) -> io::Result<usize>;
+    /// Moves bytes from the pipe to the sink. Returns how many are left in the pipe.
+    fn drain(&mut self) -> io::Result<usize>;
+    /// Says FIN to the sink.
+    fn finish(&mut self);
+}
+
+/// A buffer that is consumed from its front.
+pub(super) trait Bytes {
+    fn bytes(&self) -> &[u8];
+    fn advance(&mut self, n: usize);
+}
+
+/// See [`Line::receive`].
+pub(super) enum Got<C> {
+    Data(C),
+    Eof,
+    Stopped,
+}
+
+/// The end of a direction by an error.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) place: Place,
+    pub(super) error: io::Error,
+}
+
+/// Where an error happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Source,
+    Sink,
+}
+
+/// What follows a phase of copying or splicing.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Change,
+    End,
+}
+
+/// Moves everything from source to sink, then says FIN to the sink.
+pub(super) async fn pump(mut line: impl Line) -> Result<(), Fault> {
+    let mut meter = Meter::default();
+    loop {
+        if copy(&mut line, &mut meter).await? == Next::End {
+            break;
+        }
+        if splice(&mut line, &mut meter).await? == Next::End {
+            break;
+        }
+    }
+    line.finish();
+    Ok(())
+}
+
+/// Copies through receive buffers until the stream ends or should be spliced.
+async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
+    meter.start_copying();
+    let mut stopping = false;
+    loop {
+        match line.receive().await.map_err(source)? {
+            Got::Data(mut chunk) => {
+                meter.copied(chunk.bytes().len());
+                while !chunk.bytes().is_empty() {
+                    match line.try_send(chunk.bytes()) {
+                        Ok(n) => chunk.advance(n),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            // A slow sink must not fill the shard's buffers.
+                            line.stop_receiving();
+                            stopping = true;
+                            meter.blocked();
+                            line.writable().await.map_err(sink)?;
+                        }
+                        Err(error) => return Err(sink(error)),
+                    }
+                }
+                if meter.wants_splice() && !stopping {
+                    line.stop_receiving();
+                    stopping = true;
+                }
+            }
+            Got::Eof => return Ok(Next::End),
+            Got::Stopped if meter.wants_splice() => return Ok(Next::Change),
+            Got::Stopped => stopping = false,
+        }
+    }
+}
+
+/// Splices through a pipe until the stream ends or should be copied. The pipe is filled only when it is
+/// empty, so an empty source and a full pipe are never mistaken for each other.
+async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
+    loop {
+        if !line.open_pipe() {
+            return Ok(Next::Change);
+        }
+        loop {
+            match line.fill() {
+                Ok(0) => {
+                    line.close_pipe();
+                    return Ok(Next::End);
+                }
+                Ok(n) => meter.spliced(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    meter.never_splice();
+                    break;
+                }
+                Err(error) => return Err(source(error)),
+            }
+            while drain(line).await? {}
+        }
+        line.close_pipe();
+        meter.dry();
+        if meter.wants_copy() {
+            return Ok(Next::Change);
+        }
+        line.readable().await.map_err(source)?;
+    }
+}
+
+/// Drains the pipe by one step. Returns whether bytes are left.
+async fn drain(line: &mut impl Line) -> Result<bool, Fault> {
+    match line.drain() {
+        Ok(left) => Ok(left > 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            line.writable().await.map_err(sink)?;
+            Ok(true)
+        }
+        Err(error) => Err(sink(error)),
+    }
+}
+
+fn source(error: io::Error) -> Fault {
+    Fault { place: Place::Source, error }
+}
+
+fn sink(error: io::Error) -> Fault {
+    Fault { place: Place::Sink, error }
+}

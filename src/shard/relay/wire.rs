@@ -1,0 +1,165 @@
+//! A direction between two real sockets.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{SendFlags, Shutdown};
+
+use super::State;
+use super::pump::{Bytes, Got, Line};
+use crate::metrics::counters::{EndpointCounters, PortCounters};
+use crate::ring::{Chunk, Pipe, Received, Receives};
+use crate::shard::run::Shard;
+use crate::types::Direction;
+
+/// What one direction has moved.
+pub(super) struct Flow<'a> {
+    direction: Direction,
+    accepted: Cell<u64>,
+    delivered: Cell<u64>,
+    port: &'a PortCounters,
+    endpoint: &'a EndpointCounters,
+    state: &'a Cell<State>,
+}
+
+/// The sockets of one direction and what is on its way between them.
+pub(super) struct Wire<'a> {
+    shard: &'a Shard,
+    from: &'a OwnedFd,
+    to: &'a OwnedFd,
+    flow: &'a Flow<'a>,
+    receives: Receives,
+    pipe: Option<Pipe>,
+}
+
+// === impl Flow ===
+
+impl<'a> Flow<'a> {
+    pub(super) fn new(
+        direction: Direction,
+        port: &'a PortCounters,
+        endpoint: &'a EndpointCounters,
+        state: &'a Cell<State>,
+    ) -> Self {
+        Self { direction, accepted: Cell::new(0), delivered: Cell::new(0), port, endpoint, state }
+    }
+
+    /// Bytes handed to the sink's socket.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.get()
+    }
+
+    /// Bytes taken from the source's socket and never handed to the sink's.
+    pub(super) fn lost(&self) -> u64 {
+        self.accepted.get().saturating_sub(self.delivered.get())
+    }
+
+    fn accept(&self, n: usize) {
+        self.accepted.set(self.accepted.get() + n as u64);
+    }
+
+    fn deliver(&self, n: usize) {
+        let n = n as u64;
+        self.delivered.set(self.delivered.get() + n);
+        self.port.bytes.of(self.direction).add(n);
+        self.endpoint.bytes.of(self.direction).add(n);
+    }
+}
+
+// === impl Wire ===
+
+impl<'a> Wire<'a> {
+    pub(super) fn new(shard: &'a Shard, from: &'a OwnedFd, to: &'a OwnedFd, flow: &'a Flow<'a>) -> Self {
+        Self { shard, from, to, flow, receives: shard.ring.receive(from), pipe: None }
+    }
+}
+
+impl Line for Wire<'_> {
+    type Chunk = Chunk;
+
+    async fn receive(&mut self) -> io::Result<Got<Chunk>> {
+        match self.receives.next().await {
+            Received::Data(chunk) => {
+                self.flow.accept(chunk.len());
+                Ok(Got::Data(chunk))
+            }
+            Received::Eof => Ok(Got::Eof),
+            Received::Stopped => Ok(Got::Stopped),
+            Received::Failed(error) => Err(error),
+        }
+    }
+
+    fn stop_receiving(&mut self) {
+        self.receives.stop();
+    }
+
+    fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = rustix::net::send(self.to, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        self.flow.deliver(n);
+        Ok(n)
+    }
+
+    async fn writable(&mut self) -> io::Result<()> {
+        self.shard.ring.poll(self.to, libc::POLLOUT).await.map(drop)
+    }
+
+    async fn readable(&mut self) -> io::Result<()> {
+        self.shard.ring.poll(self.from, libc::POLLIN).await.map(drop)
+    }
+
+    fn open_pipe(&mut self) -> bool {
+        if self.pipe.is_none() {
+            self.pipe = self.shard.pipes.lend();
+            if self.pipe.is_none() {
+                self.shard.stats().pipes_refused.add(1);
+            }
+        }
+        self.pipe.is_some()
+    }
+
+    fn close_pipe(&mut self) {
+        self.pipe = None;
+    }
+
+    fn fill(&mut self) -> io::Result<usize> {
+        let Some(pipe) = &mut self.pipe else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let n = pipe.fill(self.from)?;
+        self.flow.accept(n);
+        Ok(n)
+    }
+
+    fn drain(&mut self) -> io::Result<usize> {
+        let Some(pipe) = &mut self.pipe else { return Ok(0) };
+        let n = pipe.drain(self.to)?;
+        self.flow.deliver(n);
+        self.flow.port.bytes_spliced.of(self.flow.direction).add(n as u64);
+        Ok(pipe.holds())
+    }
+
+    fn finish(&mut self) {
+        // Once the other direction has ended too, the close that follows says FIN.
+        if self.flow.state.get() == State::Open {
+            self.flow.state.set(State::HalfClosed);
+            // Fails when the sink has broken; the other direction finds out why.
+            let _ = rustix::net::shutdown(self.to, Shutdown::Write);
+        }
+    }
+}
+
+impl Drop for Wire<'_> {
+    fn drop(&mut self) {
+        // What was received and not asked for any more is accepted and lost.
+        self.flow.accept(usize::try_from(self.receives.discard()).unwrap_or(usize::MAX));
+    }
+}
+
+impl Bytes for Chunk {
+    fn bytes(&self) -> &[u8] {
+        Chunk::bytes(self)
+    }
+
+    fn advance(&mut self, n: usize) {
+        Chunk::advance(self, n);
+    }
+}

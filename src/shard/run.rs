@@ -1,0 +1,146 @@
+//! A shard's life: make the ring, apply snapshots, drain, stop.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::Options;
+use super::listeners::Listeners;
+use crate::metrics::counters::ShardCounters;
+use crate::ring::{self, Pipes, RelayRing, Ring};
+use crate::route::plane::{Phase, Plane};
+use crate::route::snapshot::{Frontend, FrontendKey, RoutingSnapshot};
+
+/// What all tasks of a shard share.
+pub(super) struct Shard {
+    pub(super) index: usize,
+    pub(super) ring: Ring,
+    pub(super) pipes: Rc<Pipes>,
+    pub(super) options: Options,
+    pub(super) plane: Arc<Plane>,
+    pub(super) random: RefCell<fastrand::Rng>,
+    /// Sessions are cut: every relay looks when it is woken.
+    pub(super) stopping: Cell<bool>,
+    snapshot: RefCell<Cache<PlaneSnapshot, Arc<RoutingSnapshot>>>,
+}
+
+/// The published snapshot of a plane, as `arc_swap::Cache` wants it.
+struct PlaneSnapshot(Arc<Plane>);
+
+impl Deref for PlaneSnapshot {
+    type Target = ArcSwap<RoutingSnapshot>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.snapshot
+    }
+}
+
+/// The shard's main task. `bell` rings when the plane has changed.
+pub(super) async fn run(
+    index: usize,
+    options: Options,
+    plane: Arc<Plane>,
+    bell: Arc<OwnedFd>,
+) -> io::Result<()> {
+    let ring = RelayRing::new()?;
+    let driver = glommio::spawn_local(ring::drive(ring.clone()));
+    let shard = Rc::new(Shard {
+        index,
+        pipes: Pipes::new(if options.splice { options.pipes } else { 0 }),
+        options,
+        random: RefCell::new(fastrand::Rng::new()),
+        stopping: Cell::new(false),
+        snapshot: RefCell::new(Cache::new(PlaneSnapshot(plane.clone()))),
+        ring: ring.clone(),
+        plane,
+    });
+    follow(&shard, &bell).await;
+    ring.stop();
+    driver.await
+}
+
+/// Does what the plane says, whenever it has changed, until it says stop.
+async fn follow(shard: &Rc<Shard>, bell: &OwnedFd) {
+    let mut listeners = Listeners::default();
+    loop {
+        let phase = shard.plane.phase();
+        if phase == Phase::Run {
+            let snapshot = shard.snapshot();
+            listeners.apply(shard, &snapshot);
+            shard.plane.acknowledge(shard.index, snapshot.generation());
+        } else {
+            listeners.close_all(shard).await;
+            drain(shard, bell).await;
+            return;
+        }
+        shard.report();
+        wait_for_change(shard, bell, listeners.retry_in()).await;
+    }
+}
+
+/// Waits for the sessions to end, or cuts them once the plane says stop.
+async fn drain(shard: &Rc<Shard>, bell: &OwnedFd) {
+    while shard.stats().active.get() > 0 {
+        if shard.plane.phase() == Phase::Stop && !shard.stopping.replace(true) {
+            shard.ring.wake_all();
+        }
+        wait_for_change(shard, bell, Some(DRAIN_LOOK)).await;
+        shard.report();
+    }
+}
+
+/// How often a draining shard looks whether its last session has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until the bell rings, or for `at_most`.
+async fn wait_for_change(shard: &Shard, bell: &OwnedFd, at_most: Option<Duration>) {
+    let rung = shard.ring.poll(bell, libc::POLLIN);
+    match at_most {
+        None => drop(rung.await),
+        Some(time) => {
+            let _ = shard.ring.within(time, rung).await;
+        }
+    }
+    // Empty when only the time was up.
+    let _ = rustix::io::read(bell, &mut [0u8; 8]);
+}
+
+// === impl Shard ===
+
+impl Shard {
+    /// The newest snapshot.
+    pub(super) fn snapshot(&self) -> Arc<RoutingSnapshot> {
+        self.snapshot.borrow_mut().load().clone()
+    }
+
+    /// A frontend of the newest snapshot (S4).
+    pub(super) fn frontend(&self, key: &FrontendKey) -> Option<Arc<Frontend>> {
+        self.snapshot.borrow_mut().load().frontends().get(key).cloned()
+    }
+
+    /// This shard's counters.
+    pub(super) fn stats(&self) -> &ShardCounters {
+        self.plane.stats.of(self.index)
+    }
+
+    /// Sessions of all shards.
+    pub(super) fn sessions(&self) -> u64 {
+        self.plane.stats.iter().map(|stats| stats.active.get()).sum()
+    }
+
+    /// Copies the ring's own figures to where others can read them.
+    pub(super) fn report(&self) {
+        let (stats, ring) = (self.stats(), self.ring.stats());
+        stats.ring_enters.set(ring.enters.get());
+        stats.ring_completions.set(ring.completions.get());
+        stats.ring_parks.set(ring.parks.get());
+        stats.ring_no_buffers.set(ring.no_buffers.get());
+        stats.pipes.set(self.pipes.open() as u64);
+    }
+}
