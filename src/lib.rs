@@ -2,7 +2,7 @@
 //!
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
-//! - [`config`] the options, one row each
+//! - [`cli`] the commands, [`config`] their options, [`app`] the order of start, drain and stop
 //! - [`k8s`] the objects: decoding, defaulting, validation
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`control`] compile, hold the ports, publish
@@ -14,6 +14,8 @@
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -25,4 +27,6 @@ pub mod problem;
 pub mod ring;
 pub mod route;
 pub mod shard;
+pub mod source;
+pub mod store;
 pub mod types;

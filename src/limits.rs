@@ -62,3 +62,18 @@ pub const EJECT_FIRST: Duration = Duration::from_secs(10);
 
 /// The longest ejection, so that a pod that comes back is found.
 pub const EJECT_MAX: Duration = Duration::from_secs(300);
+
+/// Finished sessions written to the access log in one go: about 200 KiB of text.
+pub const ACCESS_LOG_BATCH: usize = 512;
+
+/// The same problem is logged at most once in this time.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What could not be done is tried again after this time, and only then.
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time that shards have to end once they were told to cut their sessions.
+pub const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Service ports that are named at the start; a screen full.
+pub const START_LINES: usize = 20;

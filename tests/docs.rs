@@ -16,7 +16,7 @@ fn metrics() {
 fn assert_page(path: &str, wanted: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, wanted).unwrap();
+        assert!(std::fs::write(&file, wanted).is_ok(), "{path} cannot be written");
     }
     let found = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(found == wanted, "{path} is out of date; run: UPDATE_DOCS=1 cargo test --test docs");

@@ -12,7 +12,7 @@ mod statusz;
 use std::rc::Rc;
 
 pub use http::bind;
-pub use state::State;
+pub use state::{Seen, State};
 
 use crate::limits;
 use http::{Answer, Asked};

@@ -13,8 +13,7 @@ use crate::route::plane::{Phase, Plane};
 pub struct State {
     /// What control and the shards share.
     pub plane: Arc<Plane>,
-    /// Sessions at a time.
-    pub max_connections: u32,
+    max_connections: Cell<u32>,
     inner: RefCell<Inner>,
     /// Answers of /healthz and /livez: 200 and 503.
     pub(super) healthz: Cell<[u64; 2]>,
@@ -64,15 +63,25 @@ pub(super) struct Health {
 
 impl State {
     /// The state of a process that starts now.
-    pub fn new(plane: Arc<Plane>, max_connections: u32) -> Self {
+    pub fn new(plane: Arc<Plane>) -> Self {
         Self {
             plane,
-            max_connections,
+            max_connections: Cell::default(),
             inner: RefCell::new(Inner { started: Seen::now(), ..Inner::default() }),
             healthz: Cell::default(),
             livez: Cell::default(),
             access_log: Cell::default(),
         }
+    }
+
+    /// Sessions at a time.
+    pub fn max_connections(&self) -> u32 {
+        self.max_connections.get()
+    }
+
+    /// See [`State::max_connections`].
+    pub fn set_max_connections(&self, sessions: u32) {
+        self.max_connections.set(sessions);
     }
 
     /// A change was seen.
@@ -166,7 +175,7 @@ impl State {
             files_failing: inner.files_failing,
             draining: self.plane.phase() != Phase::Run,
             ready: self.ready(),
-            max_connections: u64::from(self.max_connections),
+            max_connections: u64::from(self.max_connections()),
             healthz: self.healthz.get(),
             livez: self.livez.get(),
             access_log_lines: self.access_log.get(),

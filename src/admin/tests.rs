@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::state::Seen;
 use super::*;
 use crate::clock::Millis;
 use crate::k8s::model::{Algorithm, TargetPort, TrafficPolicy, World};
@@ -74,7 +73,9 @@ fn state() -> Rc<State> {
     let plane = Arc::new(Plane::new(1));
     let compiled = Compiler::new(CompileOptions::default(), 1).compile(&world());
     plane.publish(RoutingSnapshot::new(1, compiled.frontends));
-    Rc::new(State::new(plane, 1000))
+    let state = State::new(plane);
+    state.set_max_connections(1000);
+    Rc::new(state)
 }
 
 fn ready(state: &State) {

@@ -97,10 +97,13 @@ unsafe fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    /// Name, CIDRs, addresses of the node, those chosen (`None` is everywhere).
+    type Case<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Option<&'a [&'a str]>);
+
     /// The cases of kubernetes pkg/proxy/util TestGetNodeIPs, both families at once.
     #[test]
     fn the_table_of_get_node_ips() {
-        let cases: &[(&str, &[&str], &[&str], Option<&[&str]>)] = &[
+        let cases: &[Case<'_>] = &[
             ("IPv4 single", &["10.20.30.0/24"], &["10.20.30.51", "100.200.201.1"], Some(&["10.20.30.51"])),
             ("IPv4 zero CIDR", &["0.0.0.0/0"], &["10.20.30.51", "127.0.0.1"], None),
             (

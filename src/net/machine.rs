@@ -198,7 +198,8 @@ pub fn check_privileged(facts: &Facts, ports: impl IntoIterator<Item = u16>) -> 
 /// How many sessions the limit on open files allows: two descriptors each, after what the shards'
 /// listeners, their pipes and the rest of the process take. At least one.
 pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bool) -> u32 {
-    let listeners = shards.saturating_mul(frontends) as u64;
+    // Each frontend has a socket in every shard, and one that holds its port.
+    let listeners = shards.saturating_add(1).saturating_mul(frontends) as u64;
     let pipes =
         if splice { shards.saturating_mul(limits::PIPES_PER_SHARD).saturating_mul(2) as u64 } else { 0 };
     // Pipes are a convenience: a low limit is for sessions first.
@@ -367,16 +368,16 @@ mod tests {
 
     #[test]
     fn sessions_are_planned_from_the_limit_on_files() {
-        // 20,000 - 256 reserved - 2 listeners - 2048 for pipes, two a session.
-        assert_eq!(plan_connections(20_000, 2, 1, true), 8_847);
-        assert_eq!(plan_connections(20_000, 2, 1, false), 9_871);
-        assert_eq!(plan_connections(20_000, 2, 2_768, true), 6_080);
-        assert_eq!(plan_connections(1024, 2, 1, true), 255);
+        // 20,000 - 256 reserved - 3 for the frontend - 2048 for pipes, two a session.
+        assert_eq!(plan_connections(20_000, 2, 1, true), 8_846);
+        assert_eq!(plan_connections(20_000, 2, 1, false), 9_870);
+        assert_eq!(plan_connections(20_000, 2, 2_768, true), 4_696);
+        assert_eq!(plan_connections(1024, 2, 1, true), 254);
         assert_eq!(plan_connections(0, 2, 1, true), 1);
         assert_eq!(plan_connections(u64::MAX, 2, 1, true), u32::MAX);
 
         assert_eq!(check_files(20_000, None, 8_847), None);
-        assert_eq!(check_files(20_000, Some(8_000), 8_847), None);
+        assert_eq!(check_files(20_000, Some(8_000), 8_846), None);
         assert!(check_files(20_000, Some(9_000), 8_847).unwrap().to_string().contains("LimitNOFILE"));
         assert!(check_files(1024, None, 255).unwrap().message.contains("255 sessions only"));
     }
