@@ -83,7 +83,11 @@ fn list(problems: &[Problem]) -> String {
 }
 
 /// Serves until a signal ends it. `on_serving` is called once, when everything has started.
-pub fn serve(config: &Config, inputs: Vec<Input>, on_serving: impl FnOnce(&State, &Store)) -> Result<(), Error> {
+pub fn serve(
+    config: &Config,
+    inputs: Vec<Input>,
+    on_serving: impl FnOnce(&State, &Store),
+) -> Result<(), Error> {
     let facts = Facts::gather();
     let found = machine::check(&facts, &config.service_node_port_range);
     let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -220,7 +224,7 @@ pub fn store_options(config: &Config) -> store::Options {
     store::Options {
         node_port_range: config.service_node_port_range.clone(),
         cluster_ip_range: config.service_cluster_ip_range,
-        node_name: config.node_name.clone().unwrap_or_else(machine::hostname),
+        node_name: config.node_name.clone().unwrap_or_else(machine::hostname).into(),
     }
 }
 
@@ -241,7 +245,9 @@ pub fn node_port_addresses(config: &Config) -> compile::NodePortAddresses {
         Listen::Everywhere => compile::NodePortAddresses::All,
         Listen::On(addresses) => {
             if addresses.is_empty() {
-                tracing::warn!("no address of this node matches --nodeport-addresses: no node port is served");
+                tracing::warn!(
+                    "no address of this node matches --nodeport-addresses: no node port is served"
+                );
             }
             compile::NodePortAddresses::Only(addresses)
         }

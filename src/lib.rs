@@ -2,8 +2,8 @@
 //!
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
-//! - [`cli`] the commands, [`config`] their options, [`app`] the order of start, drain and stop
 //! - [`k8s`] the objects: decoding, defaulting, validation
+//! - [`store`] stand-alone mode: allocation of ports and addresses, Pods to EndpointSlices
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`control`] compile, hold the ports, publish
 //! - [`shard`] the data plane: accept, pick, connect, relay
@@ -14,8 +14,6 @@
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
 
 pub mod admin;
-pub mod app;
-pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -27,6 +25,5 @@ pub mod problem;
 pub mod ring;
 pub mod route;
 pub mod shard;
-pub mod source;
 pub mod store;
 pub mod types;

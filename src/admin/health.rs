@@ -6,7 +6,7 @@ use std::cell::Cell;
 use serde::Serialize;
 
 use super::http::Answer;
-use super::state::{Health, Seen, State};
+use super::state::{Health, Seen, State, print_time};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,11 +48,11 @@ pub(super) fn livez(state: &State) -> Answer {
 }
 
 fn answer(health: Health, now: Seen, node_eligible: Option<bool>, counts: &Cell<[u64; 2]>) -> Answer {
-    let last_updated = timestamp(health.last_updated);
+    let last_updated = print_time(health.last_updated);
     let family = Family { last_updated: last_updated.clone(), healthy: health.healthy };
     let page = Page {
         last_updated,
-        current_time: timestamp(now.unix),
+        current_time: now.to_string(),
         node_eligible,
         healthy: health.healthy,
         // One snapshot serves both families.
@@ -77,9 +77,4 @@ pub(super) fn readyz(state: &State, verbose: bool) -> Answer {
         body.push_str("ok");
     }
     Answer::text(if ready { 200 } else { 503 }, body)
-}
-
-/// RFC 3339, as Go writes a time.Time.
-pub(super) fn timestamp(unix: f64) -> String {
-    jiff::Timestamp::from_millisecond((unix * 1000.0) as i64).unwrap_or_default().to_string()
 }

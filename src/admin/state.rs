@@ -1,6 +1,7 @@
 //! What the control thread knows, for those who ask.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Millis;
@@ -52,6 +53,18 @@ impl Seen {
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self { at: crate::clock::now(), unix: unix.as_secs_f64() }
     }
+}
+
+/// RFC 3339, as Go writes a time.Time.
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&print_time(self.unix))
+    }
+}
+
+/// Seconds since 1970 as RFC 3339, to the millisecond.
+pub(super) fn print_time(unix: f64) -> String {
+    jiff::Timestamp::from_millisecond((unix * 1000.0) as i64).unwrap_or_default().to_string()
 }
 
 /// Whether the proxy keeps up, as /livez reports it.

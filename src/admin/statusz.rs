@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::health::timestamp;
-use super::state::{Seen, State};
+use super::state::{Seen, State, print_time};
 use crate::clock::Millis;
 use crate::config::print_duration;
 use crate::limits;
@@ -40,7 +39,7 @@ fn write_process(page: &mut String, state: &State, now: Seen) {
         page,
         "snapshot {} of {}, applied by all shards: {}",
         process.generation,
-        timestamp(process.last_synced),
+        print_time(process.last_synced),
         process.generation_applied
     );
     for (number, shard) in state.plane.stats.iter().enumerate() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 
-use crate::admin::State;
+use crate::admin::{Seen, State};
 use crate::limits;
 use crate::route::plane::{Outcome, Plane, SessionRecord};
 use crate::types::{EndReason, Label, Refusal};
@@ -79,7 +79,7 @@ async fn write(
                 batch.clear();
                 let count = count as u64;
                 state.on_access_log(if result.is_ok() { count } else { 0 }, if result.is_ok() { 0 } else { count });
-                match result {
+                match &result {
                     Err(error) if !failing => tracing::error!(%error, "the access log cannot be written"),
                     Ok(()) if failing => tracing::info!("the access log is written again"),
                     _ => {}
@@ -152,7 +152,7 @@ struct Line<'a> {
 }
 
 fn lines(records: &[SessionRecord]) -> String {
-    let time = jiff::Timestamp::try_from(std::time::SystemTime::now()).unwrap_or_default().to_string();
+    let time = Seen::now().to_string();
     let mut text = String::new();
     for record in records {
         text.push_str(&serde_json::to_string(&line(record, time.clone())).unwrap_or_default());

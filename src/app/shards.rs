@@ -10,7 +10,8 @@ use crate::shard;
 /// The cores that this process may run on, in order.
 pub(super) fn cores() -> Vec<usize> {
     let set = rustix::thread::sched_getaffinity(None).ok();
-    let allowed = set.map(|set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect());
+    let allowed =
+        set.map(|set| (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect());
     allowed.unwrap_or_default()
 }
 
@@ -26,7 +27,11 @@ pub(super) fn placement(config: &Config, cores: &[usize], granted: usize) -> Vec
 }
 
 /// The options of the data plane.
-pub(super) fn options(config: &Config, placement: Vec<Option<usize>>, max_connections: u32) -> shard::Options {
+pub(super) fn options(
+    config: &Config,
+    placement: Vec<Option<usize>>,
+    max_connections: u32,
+) -> shard::Options {
     let nonzero = |time: Duration| (!time.is_zero()).then_some(time);
     shard::Options {
         placement,

@@ -8,7 +8,7 @@ use crate::config::{Flags, Kind, ROWS, Row, Scope};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub(super) enum Verb {
     /// Serve manifests.
     Run,
     /// Validate manifests and print what would be served.
@@ -27,7 +27,7 @@ const VERBS: &[(Verb, &str, &str)] = &[
 ];
 
 /// Reads the command line. The error is also how `--help` ends.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Verb, Flags), clap::Error> {
+pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Verb, Flags), clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     // clap has made sure that there is one of them.
     let Some((name, matches)) = matches.subcommand() else { return Ok((Verb::Version, Flags::new())) };
@@ -70,7 +70,8 @@ fn arg(row: &'static Row) -> Arg {
         "" => String::new(),
         default => format!(" [default: {default}]"),
     };
-    let arg = Arg::new(row.flag).long(row.flag).value_name(row.value_name()).help(format!("{}{default}", row.doc));
+    let arg =
+        Arg::new(row.flag).long(row.flag).value_name(row.value_name()).help(format!("{}{default}", row.doc));
     let arg = match row.short {
         Some(short) => arg.short(short),
         None => arg,
@@ -99,7 +100,8 @@ mod tests {
 
     #[test]
     fn flags_are_given_as_they_were_written() {
-        let (verb, flags) = parsed("ringport run -f a.yaml --filename b --pin=false --splice --shards 3").unwrap();
+        let (verb, flags) =
+            parsed("ringport run -f a.yaml --filename b --pin=false --splice --shards 3").unwrap();
         assert_eq!(verb, Verb::Run);
         let wanted = [("filename", "a.yaml b"), ("shards", "3"), ("pin", "false"), ("splice", "true")];
         assert_eq!(flags, wanted.map(|(flag, values)| (flag, values.to_owned())));

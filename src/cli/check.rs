@@ -45,7 +45,8 @@ fn report(compiled: &Compiled, problems: &[Problem]) -> String {
     let header = ["FRONTEND", "KIND", "SERVICE", "ENDPOINTS"].map(str::to_owned);
     let rows: Vec<[String; 4]> =
         std::iter::once(header).chain(compiled.frontends.values().map(|frontend| row(frontend))).collect();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];
     let mut text = String::new();
     for [frontend, kind, service, endpoints] in &rows {
@@ -72,10 +73,5 @@ fn row(frontend: &Frontend) -> [String; 4] {
         [] => "<none>: clients are refused".to_owned(),
         some => some.join(","),
     };
-    [
-        frontend.key.to_string(),
-        frontend.kind.as_str().to_owned(),
-        frontend.port.name.to_string(),
-        endpoints,
-    ]
+    [frontend.key.to_string(), frontend.kind.as_str().to_owned(), frontend.port.name.to_string(), endpoints]
 }

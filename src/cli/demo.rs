@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use super::pods::Pods;
 use super::{Error, print};
@@ -62,10 +61,8 @@ fn pod_manifests(pods: &[(String, SocketAddr)]) -> String {
 
 /// What is there, and what to try.
 fn introduction(state: &State, store: &Store, pods: &[(String, SocketAddr)]) -> String {
-    let world = store.world();
-    let row = |service| table::Row { service, external_name: None, age: Duration::ZERO };
     let mut text = String::from("$ kubectl get services\n");
-    text.push_str(&table::services(world.services.values().map(|service| row(service)), false));
+    text.push_str(&table::services(store.services(), false));
     text.push_str("\nIts pods, inside this process:\n");
     for (name, address) in pods {
         let _ = writeln!(text, "  {name}   {address}");

@@ -63,7 +63,8 @@ fn command(verb: Verb, flags: &Flags) -> Result<(), Error> {
     if verb == Verb::Version {
         return print(&format!("ringport {}\n", env!("CARGO_PKG_VERSION")));
     }
-    let config = Config::resolve(flags, |name| std::env::var(name).ok(), |file| std::fs::read_to_string(file))?;
+    let config =
+        Config::resolve(flags, |name| std::env::var(name).ok(), |file| std::fs::read_to_string(file))?;
     logging::start(&config);
     match verb {
         Verb::Run => run::run(&config),

@@ -44,7 +44,8 @@ impl Pods {
 
     /// Name and address of each pod.
     pub(super) fn names(&self) -> io::Result<Vec<(String, SocketAddr)>> {
-        let name = |(n, listener): (usize, &TcpListener)| Ok((format!("myapp-{}", n + 1), listener.local_addr()?));
+        let name =
+            |(n, listener): (usize, &TcpListener)| Ok((format!("myapp-{}", n + 1), listener.local_addr()?));
         self.listeners.iter().enumerate().map(name).collect()
     }
 
