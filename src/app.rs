@@ -46,7 +46,7 @@ pub enum Error {
     Machine(Vec<Problem>),
     /// The manifests cannot be watched.
     #[error("the manifests cannot be watched: {0}")]
-    Watch(Problem),
+    Watch(Box<Problem>),
     /// The data plane could not start.
     #[error("the data plane cannot start")]
     Start(#[from] shard::StartError),
@@ -118,7 +118,8 @@ async fn control(
     let manifests = Manifests::new(inputs);
     let changes = Arc::new(Notify::new());
     let changed = changes.clone();
-    let _watch = manifests.watch(move || changed.notify_one()).map_err(Error::Watch)?;
+    let _watch =
+        manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
     let control = Control::new(plane.clone(), compile_options(config));
     let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone());
     feed.reload();

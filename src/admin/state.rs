@@ -41,8 +41,8 @@ struct Inner {
 /// A moment on both clocks: the monotonic one, and seconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seen {
-    /// For differences.
-    pub at: Millis,
+    /// For differences: microseconds on the clock of [`Millis`].
+    pub micros: u64,
     /// For people.
     pub unix: f64,
 }
@@ -51,7 +51,16 @@ impl Seen {
     /// Now.
     pub fn now() -> Self {
         let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self { at: crate::clock::now(), unix: unix.as_secs_f64() }
+        Self { micros: crate::clock::now_micros(), unix: unix.as_secs_f64() }
+    }
+
+    /// On the monotonic clock.
+    pub fn at(self) -> Millis {
+        Millis(self.micros / 1000)
+    }
+
+    fn seconds_since(self, earlier: Self) -> f64 {
+        self.micros.saturating_sub(earlier.micros) as f64 / 1e6
     }
 }
 
@@ -108,7 +117,7 @@ impl State {
     pub fn on_synced(&self, now: Seen, problems: Vec<Problem>, files_failing: u64) {
         let mut inner = self.inner.borrow_mut();
         if let Some(queued) = inner.queued.take() {
-            inner.sync_seconds.record(now.at.since(queued.at).as_secs_f64());
+            inner.sync_seconds.record(now.seconds_since(queued));
         }
         let generation = self.plane.snapshot.load().generation();
         inner.first_generation.get_or_insert(generation);
@@ -158,7 +167,7 @@ impl State {
     /// Healthy while no change has been waiting, compiled or not, for longer than the limit.
     pub(super) fn health(&self, now: Seen) -> Health {
         let inner = self.inner.borrow();
-        let late = |since: Seen| now.at.since(since.at) >= limits::CHANGE_TIMEOUT;
+        let late = |since: Seen| now.at().since(since.at()) >= limits::CHANGE_TIMEOUT;
         let applied = self.plane.applied() >= self.plane.snapshot.load().generation();
         let waiting = inner.queued.or(inner.last_synced.filter(|_| !applied));
         let healthy = !waiting.is_some_and(late);

@@ -16,7 +16,7 @@ pub(super) fn page(state: &State) -> String {
     let now = Seen::now();
     let mut page = String::new();
     write_process(&mut page, state, now);
-    write_services(&mut page, &state.plane.snapshot.load(), now.at);
+    write_services(&mut page, &state.plane.snapshot.load(), now.at());
     write_problems(&mut page, state);
     page
 }

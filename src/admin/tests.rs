@@ -7,7 +7,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::clock::Millis;
 use crate::k8s::model::{Algorithm, TargetPort, TrafficPolicy, World};
 use crate::k8s::model::{EndpointSlice, Node, Service, ServiceKind, ServicePort, SliceEndpoint, SlicePort};
 use crate::limits;
@@ -108,7 +107,7 @@ fn ready_means_first_snapshot_applied_by_all_shards_and_not_draining() {
 #[test]
 fn unhealthy_once_a_change_waits_too_long() {
     let state = state();
-    let at = |seconds: u64| Seen { at: Millis(seconds * 1000), unix: seconds as f64 };
+    let at = |seconds: u64| Seen { micros: seconds * 1_000_000, unix: seconds as f64 };
     let limit = limits::CHANGE_TIMEOUT.as_secs();
     assert!(state.health(at(5)).healthy, "starting");
 

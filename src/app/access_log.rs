@@ -127,7 +127,6 @@ fn append_to(path: &str) -> io::Result<File> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Line<'a> {
     time: String,
     service: String,
@@ -244,7 +243,7 @@ mod tests {
             "time": line["time"], "service": "default/web", "port": "http", "protocol": "TCP",
             "client": "192.0.2.7:4000", "frontend": "10.0.0.1:30080", "endpoint": "10.0.0.9:8080",
             "pod": "web-\"1\"", "result": "ended", "by": "endpoint", "reason": "endpoint_reset", "attempts": 2,
-            "connectMicros": 10, "sessionMicros": 20, "bytesUp": 3, "bytesDown": 4, "bytesLost": 0, "shard": 1,
+            "connect_micros": 10, "session_micros": 20, "bytes_up": 3, "bytes_down": 4, "bytes_lost": 0, "shard": 1,
         });
         assert_eq!(line, wanted);
         assert!(line["time"].as_str().unwrap().ends_with('Z'));
@@ -285,7 +284,7 @@ mod tests {
             log.finish().await;
             let all = std::fs::read_to_string(&moved).unwrap() + &std::fs::read_to_string(&path).unwrap();
             for (n, line) in all.lines().enumerate() {
-                assert!(line.contains(&format!("\"bytesUp\":{n},")), "{line}");
+                assert!(line.contains(&format!("\"bytes_up\":{n},")), "{line}");
             }
             assert_eq!(all.lines().count(), 101);
             assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);

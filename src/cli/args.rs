@@ -88,7 +88,9 @@ fn arg(row: &'static Row) -> Arg {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<(Verb, Vec<(&'static str, String)>), clap::Error> {
+    type Parsed = (Verb, Vec<(&'static str, String)>);
+
+    fn parsed(line: &str) -> Result<Parsed, clap::Error> {
         let (verb, flags) = parse(line.split(' ').map(OsString::from))?;
         Ok((verb, flags.into_iter().map(|(row, values)| (row.flag, values.join(" "))).collect()))
     }

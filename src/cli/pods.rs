@@ -78,18 +78,60 @@ async fn accept(name: String, listener: TcpListener) -> io::Result<()> {
     }
 }
 
-/// One answer for each empty line, which ends the head of a request without a body.
+/// One answer for each empty line, which ends the head of a request without a body. The connection stays
+/// open unless the client asks for its end, or speaks HTTP/1.0.
 async fn answer(mut stream: TcpStream, greeting: String) -> io::Result<()> {
-    let response = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{greeting}",
-        greeting.len()
-    );
     let (reading, mut writing) = stream.split();
     let mut lines = BufReader::new(reading.take(REQUEST_BYTES)).lines();
+    let mut last = false;
     while let Some(line) = lines.next_line().await? {
-        if line.is_empty() {
-            writing.write_all(response.as_bytes()).await?;
+        let line = line.to_ascii_lowercase();
+        last |= line.ends_with(" http/1.0") || line == "connection: close";
+        if !line.is_empty() {
+            continue;
+        }
+        let connection = if last { "close" } else { "keep-alive" };
+        let response = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n{greeting}",
+            greeting.len()
+        );
+        writing.write_all(response.as_bytes()).await?;
+        if last {
+            break;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn ask(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn pods_say_who_they_are_and_end_when_asked() {
+        let pods = Pods::bind(2, 0).unwrap();
+        let names = pods.names().unwrap();
+        pods.serve().unwrap();
+        assert_eq!(names.len(), 2);
+        for (name, address) in names {
+            assert!(address.ip().is_loopback());
+            let answer = ask(address, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.contains(&format!("\r\n\r\nHello from POD {name} at {address}, to 127.0.0.1:")));
+            let two = ask(address, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+            assert_eq!(two.matches("Hello from POD").count(), 2, "{two}");
+        }
+    }
 }
