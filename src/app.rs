@@ -178,13 +178,16 @@ async fn drain(
     ended: &mut oneshot::Receiver<io::Result<()>>,
 ) -> Result<(), Error> {
     plane.enter(Phase::Drain);
-    let sessions = || plane.stats.iter().map(|shard| shard.active.get()).sum::<u64>();
+    let sessions = || match plane.stats.iter().map(|shard| shard.active.get()).sum::<u64>() {
+        1 => "1 session".to_owned(),
+        n => format!("{n} sessions"),
+    };
     let limit = config.drain_timeout;
-    tracing::info!("draining: {} sessions have {} to end", sessions(), print_duration(limit));
+    tracing::info!("draining {}, for {} at most", sessions(), print_duration(limit));
     tokio::select! {
         result = &mut *ended => return result_of(result),
-        () = tokio::time::sleep(limit) => tracing::warn!("cutting {} sessions: --drain-timeout has passed", sessions()),
-        () = signals.stop() => tracing::warn!("cutting {} sessions: a second signal", sessions()),
+        () = tokio::time::sleep(limit) => tracing::warn!("cutting {}: --drain-timeout has passed", sessions()),
+        () = signals.stop() => tracing::warn!("cutting {}: a second signal", sessions()),
     }
     plane.enter(Phase::Stop);
     tokio::select! {
