@@ -2,7 +2,9 @@
 //!
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
+//! - [`cli`] the commands, [`config`] their options, [`app`] the order of start, drain and stop
 //! - [`k8s`] the objects: decoding, defaulting, validation
+//! - [`source`] manifest files: read, read again, watched
 //! - [`store`] stand-alone mode: allocation of ports and addresses, Pods to EndpointSlices
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`control`] compile, hold the ports, publish
@@ -14,6 +16,8 @@
 //! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -25,5 +29,6 @@ pub mod problem;
 pub mod ring;
 pub mod route;
 pub mod shard;
+pub mod source;
 pub mod store;
 pub mod types;

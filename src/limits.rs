@@ -82,6 +82,9 @@ pub const START_LINES: usize = 20;
 /// bound on what a few lines of nested aliases can cost.
 pub const MANIFEST_NODES: usize = 2_000_000;
 
+/// YAML nodes of one manifest file that are kept to be repeated by aliases.
+pub const MANIFEST_ALIASED: usize = 50_000;
+
 /// Documents of one manifest file.
 pub const MANIFEST_DOCUMENTS: usize = 100_000;
 

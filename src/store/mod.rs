@@ -226,22 +226,40 @@ impl Store {
                 }
             }
         }
-        let avoid =
-            Avoid::of(pending.values().filter_map(|key| self.request(key)).map(|(request, _)| request));
-        for (rank, key) in pending {
-            let Some((request, written)) = self.request(&key) else { continue };
-            let request = Arc::clone(request);
-            match self.allocate(&request, rank, &avoid) {
-                Ok(service) => {
-                    self.refused.remove(&key);
-                    self.put_in_force(request, service);
-                    dirty.insert(key);
-                }
-                Err(problems) => {
-                    let place = |problem: FieldProblem| written.problem(&problem.field.clone(), problem);
-                    let problems = problems.into_iter().map(place).collect();
-                    self.refused.insert(key, problems);
-                }
+        let requests = pending.values().filter_map(|key| self.request(key));
+        let avoid = Avoid::of(requests.map(|(request, _)| request));
+        // What one Service lets go another one may have asked for: again while that helps.
+        while !pending.is_empty() {
+            let before = pending.len();
+            pending.retain(|rank, key| !self.settle(*rank, key, &avoid, dirty));
+            if pending.len() == before {
+                break;
+            }
+        }
+    }
+
+    /// Allocates for one Service; false where it is refused.
+    fn settle(
+        &mut self,
+        rank: u64,
+        key: &NamespacedName,
+        avoid: &Avoid,
+        dirty: &mut BTreeSet<NamespacedName>,
+    ) -> bool {
+        let Some((request, written)) = self.request(key) else { return true };
+        let request = Arc::clone(request);
+        match self.allocate(&request, rank, avoid) {
+            Ok(service) => {
+                self.refused.remove(key);
+                self.put_in_force(request, service);
+                dirty.insert(key.clone());
+                true
+            }
+            Err(problems) => {
+                let place = |problem: FieldProblem| written.problem(&problem.field.clone(), problem);
+                let problems = problems.into_iter().map(place).collect();
+                self.refused.insert(key.clone(), problems);
+                false
             }
         }
     }

@@ -170,7 +170,12 @@ impl<'a, 'p> Reader<'a, 'p> {
         }
     }
 
-    fn number<V: Visitor<'a>>(self, visitor: V, bits: u32, go_type: &str) -> Result<V::Value, Unreadable> {
+    fn number<'de, V: Visitor<'de>>(
+        self,
+        visitor: V,
+        bits: u32,
+        go_type: &str,
+    ) -> Result<V::Value, Unreadable> {
         let limit = 1i128 << (bits - 1);
         match self.node.value {
             Value::Int(number) if (-limit..limit).contains(&number) => {
@@ -208,6 +213,9 @@ impl<'de, 'a: 'de> Deserializer<'de> for Reader<'a, '_> {
     type Error = Unreadable;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
+        if go::type_of::<V::Value>() == "v1.IntOrString" && !matches!(self.node.value, Value::Text(_)) {
+            return self.number(visitor, 32, "int32");
+        }
         let result = match &self.node.value {
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
@@ -299,10 +307,9 @@ impl<'de, 'a: 'de> Deserializer<'de> for Reader<'a, '_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        name: &'static str,
+        _name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
-        let _ = name;
         visitor.visit_newtype_struct(self)
     }
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::options::DuplicateKeyPolicy;
 use serde_yaml::{Location, Spanned};
 
-use crate::limits::{MANIFEST_DEPTH, MANIFEST_DOCUMENTS, MANIFEST_NODES};
+use crate::limits::{MANIFEST_ALIASED, MANIFEST_DEPTH, MANIFEST_DOCUMENTS, MANIFEST_NODES};
 
 /// Line and column, from one; zero where unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,12 +88,14 @@ fn options() -> serde_yaml::Options {
             max_nodes: MANIFEST_NODES,
             max_events: MANIFEST_NODES * 2,
             max_documents: MANIFEST_DOCUMENTS,
+            max_recorded_anchor_events: MANIFEST_ALIASED,
         },
     }
 }
 
 fn parse_json(text: &str) -> Option<Vec<Node>> {
-    serde_json::Deserializer::from_str(text).into_iter::<Node>().collect::<Result<_, _>>().ok()
+    let values = serde_json::Deserializer::from_str(text).into_iter::<Unplaced>();
+    values.map(|value| value.map(|Unplaced(node)| node)).collect::<Result<_, _>>().ok()
 }
 
 fn syntax_error(error: &serde_yaml::Error) -> SyntaxError {
@@ -186,13 +188,23 @@ impl<'de> Deserialize<'de> for Node {
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+        deserializer.deserialize_any(ValueVisitor::<true>)
     }
 }
 
-struct ValueVisitor;
+/// A node from a parser that knows no places.
+struct Unplaced(Node);
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl<'de> Deserialize<'de> for Unplaced {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = deserializer.deserialize_any(ValueVisitor::<false>)?;
+        Ok(Self(Node { value, at: Place::default() }))
+    }
+}
+
+struct ValueVisitor<const PLACED: bool>;
+
+impl<'de, const PLACED: bool> Visitor<'de> for ValueVisitor<PLACED> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -237,20 +249,29 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
+        if PLACED {
+            while let Some(item) = items.next_element()? {
+                list.push(item);
+            }
+        } else {
+            while let Some(Unplaced(item)) = items.next_element()? {
+                list.push(item);
+            }
         }
         Ok(Value::List(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Vec::new();
-        while let Some(key) = entries.next_key::<Spanned<String>>()? {
-            let value = entries.next_value()?;
-            map.push(Entry { key: key.value, key_at: key.referenced.into(), value });
-        }
-        if map.len() > MANIFEST_NODES {
-            return Err(A::Error::custom("too many entries"));
+        if PLACED {
+            while let Some(key) = entries.next_key::<Spanned<String>>()? {
+                let value = entries.next_value()?;
+                map.push(Entry { key: key.value, key_at: key.referenced.into(), value });
+            }
+        } else {
+            while let Some((key, Unplaced(value))) = entries.next_entry()? {
+                map.push(Entry { key, key_at: Place::default(), value });
+            }
         }
         Ok(Value::Map(map))
     }

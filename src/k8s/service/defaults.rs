@@ -59,9 +59,8 @@ fn set_port(port: &mut ServicePort) {
 }
 
 fn set_affinity_timeout(spec: &mut ServiceSpec) {
-    let config =
-        spec.session_affinity_config.get_or_insert_with(|| SessionAffinityConfig { client_ip: None });
-    let client = config.client_ip.get_or_insert_with(|| ClientIPConfig { timeout_seconds: None });
+    let config = spec.session_affinity_config.get_or_insert(SessionAffinityConfig { client_ip: None });
+    let client = config.client_ip.get_or_insert(ClientIPConfig { timeout_seconds: None });
     client.timeout_seconds.get_or_insert(AFFINITY_SECONDS);
 }
 
