@@ -164,8 +164,21 @@ async fn run(
                 Asked::Reopen => log.into_iter().for_each(AccessLog::reopen),
             },
             result = &mut *ended => return Some(why_ended(result)),
-            () = changes.notified() => feed.reload(),
+            () = changes.notified() => {
+                settle(changes).await;
+                feed.reload();
+            }
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
+        }
+    }
+}
+
+/// Waits until no further change comes for a moment, so that files which are replaced one after the other
+/// count as one change, and one that is moved away and written anew is not seen missing.
+async fn settle(changes: &Notify) {
+    for _ in 0..limits::CHANGE_PAUSES {
+        if tokio::time::timeout(limits::CHANGE_PAUSE, changes.notified()).await.is_err() {
+            return;
         }
     }
 }

@@ -78,6 +78,9 @@ pub const STOP_TIME: Duration = Duration::from_secs(5);
 /// Service ports that are named at the start; a screen full.
 pub const START_LINES: usize = 20;
 
+/// Waiting connections that a shard refuses at once when it is out of descriptors, before it looks again.
+pub const SHED_PER_BACKOFF: usize = 256;
+
 /// Nodes of one manifest file after aliases are expanded: about what 16 MiB of Pods hold, and a
 /// bound on what a few lines of nested aliases can cost.
 pub const MANIFEST_NODES: usize = 2_000_000;
@@ -93,3 +96,9 @@ pub const MANIFEST_DEPTH: usize = 48;
 
 /// Mistyped, unknown and repeated fields that are reported of one object.
 pub const PROBLEMS_PER_OBJECT: usize = 200;
+
+/// After a change of a file, the pause without another one that lets it take effect.
+pub const CHANGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Pauses that one change may wait for when others keep coming: a quarter of a second.
+pub const CHANGE_PAUSES: u32 = 25;

@@ -1,12 +1,13 @@
 //! From files to a published snapshot: manifests → store → control, whenever something has changed.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::logging::Reporter;
 use crate::admin::{Seen, State};
 use crate::control::Control;
-use crate::problem::Problem;
+use crate::problem::{Problem, Severity};
 use crate::source::manifests::Manifests;
 use crate::store::Store;
 
@@ -48,13 +49,21 @@ impl Feed {
     fn finish(&mut self, new: &[Problem], before: u64) {
         self.reporter.report(new, crate::clock::now());
         let files = self.manifests.problems();
+        let failing = failing_files(&files);
         let problems = files.iter().chain(self.control.problems()).cloned().collect();
-        self.state.on_synced(Seen::now(), problems, files.len() as u64);
+        self.state.on_synced(Seen::now(), problems, failing);
         let generation = self.control.generation();
         if generation != before {
             tokio::task::spawn_local(time_until_applied(self.state.clone(), generation));
         }
     }
+}
+
+/// Files with a problem that is not one of their objects' own: they cannot be read, or do not parse.
+fn failing_files(problems: &[Problem]) -> u64 {
+    let whole = problems.iter().filter(|p| p.object.is_none() && p.severity == Severity::Error);
+    let files: HashSet<&str> = whole.filter_map(|p| Some(&*p.origin.as_ref()?.file)).collect();
+    files.len() as u64
 }
 
 /// Measures how long the shards take to apply a snapshot. Looks again and again, but only until they have.

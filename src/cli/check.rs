@@ -35,7 +35,7 @@ pub(super) fn inputs(config: &Config) -> Result<Vec<Input>, Error> {
     }
     let input = |name: &String| match name.as_str() {
         "-" => Input::Stdin,
-        path => Input::Path(path.to_owned()),
+        path => Input::Path(path.into()),
     };
     Ok(config.filenames.iter().map(input).collect())
 }

@@ -161,8 +161,6 @@ pub struct ShardCounters {
     pub ring_enters: Counter,
     /// Completions taken from it.
     pub ring_completions: Counter,
-    /// Times the shard went to sleep.
-    pub ring_parks: Counter,
     /// Receives that found no free buffer (ENOBUFS) and were armed again.
     pub ring_no_buffers: Counter,
     /// Pipes open: a gauge.

@@ -383,13 +383,6 @@ pub static METRICS: &[Metric] = &[
         read: Read::Shard(|shard| shard.ring_completions.get()),
     },
     Metric {
-        name: "ringport_shard_parks_total",
-        kind: "counter",
-        help: "Times a shard had nothing to do and went to sleep.",
-        labels: &[],
-        read: Read::Shard(|shard| shard.ring_parks.get()),
-    },
-    Metric {
         name: "ringport_shard_no_buffers_total",
         kind: "counter",
         help: "Receives that found no free buffer and were armed again.",

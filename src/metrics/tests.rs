@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::counters::Counter;
 use super::*;
-use crate::types::{ConnectFailure, EndReason, Label, NamespacedName, Protocol, Refusal};
+use crate::types::{ConnectFailure, EndReason, NamespacedName, Protocol, Refusal};
 
 /// One sample: its labels in order, and its value.
 type Sample = (Vec<(String, String)>, f64);
@@ -222,10 +222,8 @@ fn rows_are_named_and_labelled_as_they_are_written() {
 }
 
 #[test]
-fn every_counter_of_a_port_has_a_metric() {
-    // One more row per field: counting them keeps a new counter from being forgotten.
-    let size = |n: usize| n * size_of::<Counter>();
-    assert_eq!(size_of::<ShardCounters>(), size(13), "a new counter needs a row in metrics/table.rs");
-    assert_eq!(METRICS.iter().filter(|m| matches!(m.read, Read::Shard(_))).count(), 13);
-    assert_eq!(Refusal::ALL.len(), 8);
+fn every_counter_of_a_shard_has_a_metric() {
+    let counters = size_of::<ShardCounters>() / size_of::<Counter>();
+    let rows = METRICS.iter().filter(|metric| matches!(metric.read, Read::Shard(_))).count();
+    assert_eq!(rows, counters, "a new counter needs a row in metrics/table.rs");
 }

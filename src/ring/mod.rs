@@ -3,7 +3,7 @@
 //! ```text
 //!   task ──poll──► Receives / Accepts / Operation ──push──► submission queue ─┐
 //!    ▲                      │                                                 │ drive(): one enter
-//!    └────── wake ─── slot of the operation ◄── completion queue ◄────────────┘ submits and waits
+//!    └────── wake ─── slot of the operation ◄── completion queue ◄────────────┘ submits and sleeps
 //! ```
 //!
 //! Invariants, named where they are kept:
@@ -68,8 +68,6 @@ pub struct RingStats {
     pub enters: Cell<u64>,
     /// Completions taken.
     pub completions: Cell<u64>,
-    /// Times the thread went to sleep in the executor.
-    pub parks: Cell<u64>,
     /// Receives that found no buffer.
     pub no_buffers: Cell<u64>,
 }
@@ -157,15 +155,15 @@ impl RelayRing {
         unsafe { self.push(opcode::AsyncCancel::new(key.user_data()).build().user_data(NOBODY)) };
     }
 
-    /// Submits what is queued, waits up to `wait` for a first completion, and hands out what has come.
-    /// Returns the number of completions.
-    fn turn(&self, wait: Option<Duration>) -> usize {
+    /// Submits what is queued, waits for a first completion, at most for `at_most`, and hands out what
+    /// has come.
+    fn turn(&self, at_most: Option<Duration>) {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
-        let result = match wait {
-            None => inner.ring.submit(),
-            Some(wait) => {
-                let timespec = types::Timespec::from(wait);
+        let result = match at_most {
+            None => inner.ring.submit_and_wait(1),
+            Some(time) => {
+                let timespec = types::Timespec::from(time);
                 let args = types::SubmitArgs::new().timespec(&timespec);
                 inner.ring.submitter().submit_with_args(1, &args)
             }
@@ -183,8 +181,7 @@ impl RelayRing {
                 inner.slots.complete(entry.user_data(), entry.result(), entry.flags(), &mut inner.buffers);
             }
         }
-        RingStats::count(&self.stats.completions, completions as u64);
-        completions
+        RingStats::count(&self.stats.completions, completions);
     }
 
     /// Wakes the tasks whose time has come. Returns whether there were any.

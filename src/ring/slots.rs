@@ -125,7 +125,7 @@ impl Slots {
 
     /// Over, and all its completions taken.
     pub(super) fn is_gone(&self, key: Key) -> bool {
-        !self.slots.get(key.index as usize).is_some_and(|slot| slot.generation == key.generation)
+        self.slots.get(key.index as usize).is_none_or(|slot| slot.generation != key.generation)
     }
 
     /// Nobody waits any longer. Returns whether the kernel still has the operation, and the bytes that

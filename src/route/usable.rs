@@ -126,3 +126,6 @@ fn is_ready(e: &Joined<'_>) -> bool {
 fn is_local(e: &Joined<'_>, node: &Node) -> bool {
     !node.name.is_empty() && e.endpoint.node.as_ref() == Some(&node.name)
 }
+
+#[cfg(test)]
+mod tests;

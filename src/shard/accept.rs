@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::connection;
 use super::listeners::Listener;
 use super::run::Shard;
@@ -14,6 +16,7 @@ use crate::net::socket;
 use crate::ring::{Accepted, Accepts};
 use crate::route::snapshot::Frontend;
 use crate::types::Refusal;
+use crate::{clock, limits};
 
 /// How long to leave the queue alone when the machine is out of something.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -29,7 +32,10 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>) {
                 OnError::Continue => shard.stats().accept_errors.add(1),
                 OnError::Backoff => {
                     shard.stats().accept_errors.add(1);
-                    tracing::warn!(shard = shard.index, %error, "cannot accept; waiting for resources");
+                    if shard.log_gate.may(clock::now()) {
+                        tracing::warn!(shard = shard.index, %error, "cannot accept; refusing what waits");
+                    }
+                    shed(&shard, &listener);
                     shard.ring.sleep(BACKOFF).await;
                 }
             },
@@ -50,6 +56,24 @@ async fn next(listener: &Listener, accepts: &mut Accepts) -> Option<Accepted> {
         accepts.poll_next(context).map(Some)
     })
     .await
+}
+
+/// Refuses what waits, with the descriptor kept in reserve: clients get an answer instead of a hang.
+fn shed(shard: &Shard, listener: &Listener) {
+    drop(shard.reserve.take());
+    for _ in 0..limits::SHED_PER_BACKOFF {
+        let Ok(client) = socket::accept_waiting(&listener.socket) else { break };
+        if let Some(frontend) = shard.frontend(&listener.key) {
+            frontend.port.stats.of(shard.index).accepted.add(1);
+            refuse(shard, &frontend, client, Refusal::LocalError);
+        }
+    }
+    shard.reserve.replace(reserve());
+}
+
+/// A descriptor to give up when there are no others.
+pub(super) fn reserve() -> Option<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 /// What an error of accept4(2) asks for (S2).
@@ -93,6 +117,10 @@ fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
     frontend.port.stats.of(shard.index).accepted.add(1);
     if shard.sessions() >= shard.options.max_connections {
         stats.limited.add(1);
+        if shard.log_gate.may(clock::now()) {
+            let most = shard.options.max_connections;
+            tracing::warn!(shard = shard.index, most, "--max-connections is reached; refusing");
+        }
         refuse(shard, &frontend, client, Refusal::MaxConnections);
         return;
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::run::Shard;
 use crate::clock::{self, Millis};
 use crate::net::socket;
-use crate::route::snapshot::{Endpoint, Frontend};
+use crate::route::endpoint::Endpoint;
+use crate::route::snapshot::Frontend;
 use crate::types::{ClientAddr, ConnectFailure, EndpointAddr, Refusal};
 
 /// An established connection to a pod.

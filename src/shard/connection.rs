@@ -11,8 +11,10 @@ use super::run::Shard;
 use crate::clock;
 use crate::metrics::counters::PortCounters;
 use crate::net::socket;
+use crate::route::endpoint::Endpoint;
 use crate::route::plane::{Outcome, SessionRecord};
-use crate::route::snapshot::{Endpoint, Frontend};
+use crate::route::port::Admission;
+use crate::route::snapshot::Frontend;
 use crate::types::{ClientAddr, Refusal};
 
 /// Serves a connection in a task of its own.
@@ -25,7 +27,7 @@ pub(super) fn start(shard: &Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd)
 
 async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     let mut session = Session::new(&shard, &frontend);
-    let outcome = match session.identify(&client) {
+    let outcome = match session.admit(&client) {
         Err(refusal) => Err(refusal),
         Ok(()) => connect(&shard, &frontend, session.client).await,
     };
@@ -54,6 +56,8 @@ struct Session<'a> {
     connect_micros: u64,
     attempts: u32,
     bytes: (u64, u64, u64),
+    /// Its place under the limits of its Service.
+    admission: Option<Admission>,
 }
 
 impl<'a> Session<'a> {
@@ -67,12 +71,14 @@ impl<'a> Session<'a> {
             connect_micros: 0,
             attempts: 0,
             bytes: (0, 0, 0),
+            admission: None,
         }
     }
 
-    /// Learns who the client is.
-    fn identify(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
+    /// Learns who the client is, and takes a place for it.
+    fn admit(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
         self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
+        self.admission = Some(self.frontend.port.try_admit(self.client)?);
         Ok(())
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::Options;
 use super::listeners::Listeners;
+use super::{Options, accept};
+use crate::clock::OncePerSecond;
 use crate::metrics::counters::ShardCounters;
 use crate::ring::{self, Pipes, RelayRing, Ring};
 use crate::route::plane::{Phase, Plane};
@@ -27,6 +28,10 @@ pub(super) struct Shard {
     pub(super) random: RefCell<fastrand::Rng>,
     /// Sessions are cut: every relay looks when it is woken.
     pub(super) stopping: Cell<bool>,
+    /// A descriptor to refuse with when there are no others.
+    pub(super) reserve: RefCell<Option<OwnedFd>>,
+    /// For warnings that clients can cause.
+    pub(super) log_gate: OncePerSecond,
     snapshot: RefCell<Cache<PlaneSnapshot, Arc<RoutingSnapshot>>>,
 }
 
@@ -56,13 +61,16 @@ pub(super) async fn run(
         options,
         random: RefCell::new(fastrand::Rng::new()),
         stopping: Cell::new(false),
+        reserve: RefCell::new(accept::reserve()),
+        log_gate: OncePerSecond::default(),
         snapshot: RefCell::new(Cache::new(PlaneSnapshot(plane.clone()))),
         ring: ring.clone(),
         plane,
     });
     follow(&shard, &bell).await;
     ring.stop();
-    driver.await
+    driver.await;
+    Ok(())
 }
 
 /// Does what the plane says, whenever it has changed, until it says stop.
@@ -139,7 +147,6 @@ impl Shard {
         let (stats, ring) = (self.stats(), self.ring.stats());
         stats.ring_enters.set(ring.enters.get());
         stats.ring_completions.set(ring.completions.get());
-        stats.ring_parks.set(ring.parks.get());
         stats.ring_no_buffers.set(ring.no_buffers.get());
         stats.pipes.set(self.pipes.open() as u64);
     }

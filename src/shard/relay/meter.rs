@@ -3,12 +3,10 @@
 //! Copying is cheaper for small messages, splicing from somewhat below 16 KiB (docs/performance.md). A
 //! direction changes only when several messages in a row say so: each change costs a cancelled receive.
 
-use crate::limits::RECV_BUFFER_BYTES;
-
 /// Judges a direction by what it has moved lately.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// Grows with each full buffer while copying.
+    /// Grows with each large piece while copying.
     bulk: u8,
     /// Grows with each small burst while splicing.
     chatter: u8,
@@ -18,19 +16,21 @@ pub(super) struct Meter {
     never: bool,
 }
 
-/// `bulk` at which a direction is spliced: so many full buffers more than twice the small messages.
+/// `bulk` at which a direction is spliced.
 const BULK: u8 = 4;
 /// `chatter` at which it is copied again.
 const CHATTER: u8 = 8;
-/// A message below this is small.
-const SMALL: usize = 2048;
+/// Pieces from this size count as bulk.
+const LARGE: usize = 6 * 1024;
+/// Pieces below this count against it.
+const SMALL: usize = 2 * 1024;
 /// A burst below this is not worth a pipe.
-const SMALL_BURST: usize = 6 * 1024;
+const SMALL_BURST: usize = 4 * 1024;
 
 impl Meter {
-    /// A buffer of this many bytes has been copied.
+    /// A piece of this many bytes has been copied.
     pub(super) fn copied(&mut self, bytes: usize) {
-        if bytes == RECV_BUFFER_BYTES {
+        if bytes >= LARGE {
             self.bulk = (self.bulk + 2).min(BULK);
         } else if bytes < SMALL {
             self.bulk = self.bulk.saturating_sub(1);

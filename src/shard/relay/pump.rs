@@ -86,7 +86,7 @@ pub(super) async fn pump(mut line: impl Line) -> Result<(), Fault> {
 /// Copies through receive buffers until the stream ends or should be spliced.
 async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
     meter.start_copying();
-    let mut stopping = false;
+    let (mut stopping, mut leaving) = (false, false);
     loop {
         match line.receive().await.map_err(source)? {
             Got::Data(mut chunk) => {
@@ -104,13 +104,15 @@ async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
                         Err(error) => return Err(sink(error)),
                     }
                 }
-                if meter.wants_splice() && !stopping {
+                // Once decided, small pieces on the way do not change it: they are the end of a large message.
+                leaving |= meter.wants_splice();
+                if leaving && !stopping {
                     line.stop_receiving();
                     stopping = true;
                 }
             }
             Got::Eof => return Ok(Next::End),
-            Got::Stopped if meter.wants_splice() => return Ok(Next::Change),
+            Got::Stopped if leaving => return Ok(Next::Change),
             Got::Stopped => stopping = false,
         }
     }
@@ -124,20 +126,24 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> 
             return Ok(Next::Change);
         }
         loop {
-            match line.fill() {
+            let filled = match line.fill() {
                 Ok(0) => {
                     line.close_pipe();
                     return Ok(Next::End);
                 }
-                Ok(n) => meter.spliced(n),
+                Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                     meter.never_splice();
                     break;
                 }
                 Err(error) => return Err(source(error)),
-            }
+            };
+            meter.spliced(filled);
             while drain(line).await? {}
+            if filled < LIKELY_ALL {
+                break;
+            }
         }
         line.close_pipe();
         meter.dry();
@@ -147,6 +153,9 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> 
         line.readable().await.map_err(source)?;
     }
 }
+
+/// A fill below this has probably emptied the source: waiting is cheaper than to find out by failing.
+const LIKELY_ALL: usize = 32 * 1024;
 
 /// Drains the pipe by one step. Returns whether bytes are left.
 async fn drain(line: &mut impl Line) -> Result<bool, Fault> {
@@ -167,3 +176,6 @@ fn source(error: io::Error) -> Fault {
 fn sink(error: io::Error) -> Fault {
     Fault { place: Place::Sink, error }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! The commands, as a person meets them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+use crate::harness::client::{ask, try_connect};
+use crate::harness::manifest::{Service, pod};
+use crate::harness::pod::{Pod, listen, named};
+use crate::harness::process::command;
+use crate::harness::rig::{local, web};
+use crate::harness::wait::{PATIENCE, until, within};
+use crate::harness::world::World;
+
+fn check(world: &World, text: &str) -> (Output, String) {
+    world.apply("manifest", text);
+    let path = world.manifests().join("manifest.yml");
+    let output = command(&["check", "-f", path.to_str().unwrap()]).output().unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    (output, String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn check_accepts_the_sample_service() {
+    let world = World::new();
+    let (output, said) = check(&world, &(web(30_008, 80).yaml() + "---\n" + &pod("a", "web", world.ip())));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("web") && said.contains("30008"), "{said}");
+}
+
+#[test]
+fn check_names_file_line_field_and_what_is_wrong() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "nodePort: 30008",
+            "nodePort: 80",
+            &["spec.ports[0].nodePort", "The range of valid ports is 30000-32767"],
+        ),
+        ("port: 80", "port: 0", &["spec.ports[0].port", "must be between 1 and 65535"]),
+        ("type: NodePort", "typo: NodePort", &["unknown field", "spec.typo"]),
+        ("type: NodePort", "type: NodePort\n  type: ClusterIP", &["duplicate", "type"]),
+        ("type: NodePort", "type: nodeport", &["spec.type", "Unsupported value", "NodePort"]),
+        ("name: web", "name: Web_1", &["metadata.name", "Web_1"]),
+        ("kind: Service", "kind: Servise", &["Servise"]),
+        ("selector:", "selector: [", &["manifest.yml:"]),
+    ];
+    let world = World::new();
+    let good = Service { target_port: 80, ..web(30_008, 80) }.yaml();
+    for (right, wrong, parts) in cases {
+        let (output, said) = check(&world, &good.replacen(right, wrong, 1));
+        assert_eq!(output.status.code(), Some(1), "{wrong}: {said}");
+        assert!(said.contains("manifest.yml:"), "{wrong}: no file and line in: {said}");
+        for part in *parts {
+            assert!(said.contains(part), "{wrong}: no '{part}' in: {said}");
+        }
+    }
+}
+
+#[test]
+fn run_serves_the_good_and_names_the_refused() {
+    let world = World::new();
+    let node_port = world.port();
+    let ip = world.ip();
+    let (target_port, mut listeners) = listen(&[ip]);
+    let _pod = Pod::start(listeners.remove(0), named("good"));
+    let bad = Service { name: "bad", ..web(1, target_port) };
+    world.apply(
+        "all",
+        &[bad.yaml(), web(node_port, target_port).yaml(), pod("good", "web", ip)].join("---\n"),
+    );
+    let ringport = crate::harness::process::Ringport::start(&world, &[]);
+    assert_eq!(ask(local(node_port)).unwrap(), "good");
+    let log = ringport.log();
+    assert!(log.contains("all.yml:") && log.contains("bad"), "{log}");
+}
+
+#[test]
+fn manifests_may_come_from_standard_input() {
+    let world = World::new();
+    let (node_port, healthz) = (world.port(), local(world.port()));
+    let ip = world.ip();
+    let (target_port, mut listeners) = listen(&[ip]);
+    let _pod = Pod::start(listeners.remove(0), named("stdin"));
+    let mut child = command(&["run", "-f", "-", "--service-node-port-range", "1024-65535"])
+        .args(["--healthz-bind-address", &healthz.to_string()])
+        .args(["--metrics-bind-address", &local(world.port()).to_string()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = web(node_port, target_port).yaml() + "---\n" + &pod("stdin", "web", ip);
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let name = until("the Service is served", || {
+        assert_eq!(child.try_wait().unwrap(), None, "ringport ended by itself");
+        ask(local(node_port)).ok()
+    });
+    assert_eq!(name, "stdin");
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = within(PATIENCE, "ringport ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn the_demo_prints_a_line_that_works() {
+    let world = World::new();
+    let mut child = command(&["demo"])
+        .args(["--healthz-bind-address", &local(world.port()).to_string()])
+        .args(["--metrics-bind-address", &local(world.port()).to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let address: SocketAddr = lines
+        .find_map(|line| {
+            let word = line.split_once("curl ")?.1.split_whitespace().next()?;
+            word.trim_start_matches("http://").trim_end_matches('/').parse().ok()
+        })
+        .expect("no curl line with an address and a port");
+    // Another program may have the sample's port; then the line is not ours to try.
+    let mut stream = try_connect(address).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let status = within(PATIENCE, "the demo ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn wrong_arguments_are_explained() {
+    for (args, part) in [
+        (&["run", "--drain-timeout", "soon"][..], "soon"),
+        (&["run", "--shards", "0"], "0"),
+        (&["run", "-f", "/nowhere/at/all"], "/nowhere/at/all"),
+        (&["runn"], "run"),
+        (&["run", "--max-conections", "5"], "--max-connections"),
+    ] {
+        let mut child = command(args).stderr(Stdio::piped()).spawn().unwrap();
+        let status = within(PATIENCE, "it ends", || child.try_wait().unwrap());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(!status.success() && said.contains(part), "{args:?} said: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}

@@ -1,0 +1,204 @@
+//! The program under test, from outside.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+use super::metrics::{Metrics, get};
+use super::wait::{until, within};
+use super::world::World;
+
+/// A command line of the program, whose output is kept.
+pub(crate) fn command(args: &[&str]) -> Command {
+    allow_files();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringport"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Tests hold many connections: as many open files as may be, for this process and its children.
+pub(crate) fn allow_files() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+/// A running `ringport run`. Killed when dropped.
+pub(crate) struct Ringport {
+    child: Child,
+    healthz: SocketAddr,
+    metrics: SocketAddr,
+    log: PathBuf,
+    access_log: PathBuf,
+    exited: bool,
+}
+
+impl Ringport {
+    /// Starts it on the manifests of a world, with these options, and waits until it is ready.
+    pub(crate) fn start(world: &World, args: &[&str]) -> Self {
+        let ringport = Self::spawn(world, args);
+        ringport.wait_ready();
+        ringport
+    }
+
+    /// Starts it without waiting.
+    pub(crate) fn spawn(world: &World, args: &[&str]) -> Self {
+        Self::spawn_with(world, command(&[]), args)
+    }
+
+    /// Starts it with a limit on open files that it cannot raise.
+    pub(crate) fn start_with_files(world: &World, files: u64, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            &format!("ulimit -n {files} && exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_ringport"),
+        ]);
+        shell.stdin(Stdio::null());
+        let ringport = Self::spawn_with(world, shell, args);
+        ringport.wait_ready();
+        ringport
+    }
+
+    fn spawn_with(world: &World, mut command: Command, args: &[&str]) -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (healthz, metrics) = (local(world.port()), local(world.port()));
+        let (log, access_log) = (world.path("log"), world.path("access.log"));
+        let output = File::create(&log).unwrap();
+        let child = command
+            .args(["run", "--service-node-port-range", "1024-65535"])
+            .args(["--healthz-bind-address", &healthz.to_string()])
+            .args(["--metrics-bind-address", &metrics.to_string()])
+            .arg("--access-log")
+            .arg(&access_log)
+            .arg("-f")
+            .arg(world.manifests())
+            .args(args)
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Self { child, healthz, metrics, log, access_log, exited: false }
+    }
+
+    fn wait_ready(&self) {
+        until("/readyz says ok", || {
+            assert!(!self.log().contains("panicked"), "{}", self.log());
+            matches!(get(self.healthz, "/readyz"), Ok((200, _))).then_some(())
+        });
+    }
+
+    /// The status of one of the health pages.
+    pub(crate) fn health(&self, path: &str) -> u16 {
+        get(self.healthz, path).unwrap().0
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (status, body) = get(self.metrics, "/metrics").unwrap();
+        assert_eq!(status, 200, "{body}");
+        Metrics::parse(&body)
+    }
+
+    /// Waits until a metric is as wanted.
+    pub(crate) fn until_metrics(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        until(what, || Some(self.metrics()).filter(&wanted))
+    }
+
+    /// What it wrote to standard output and standard error.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// Finished sessions, one value each; `outcome` is a key of the record.
+    pub(crate) fn sessions(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&self.access_log).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        whole.lines().map(parse).collect()
+    }
+
+    /// Waits for the record of the only session there was.
+    pub(crate) fn session(&self) -> Session {
+        let records =
+            until("the access log has a session", || Some(self.sessions()).filter(|s| !s.is_empty()));
+        assert_eq!(records.len(), 1, "{records:?}");
+        Session(records[0].clone())
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Its memory, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The CPU time that it has used.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Fields are counted behind the name, which may hold anything; utime and stime are 14 and 15.
+        let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Lowers what it may have open, while it runs.
+    pub(crate) fn limit_files(&self, files: u64) {
+        let limit = Rlimit { current: Some(files), maximum: Some(files) };
+        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let status = within(limit, "ringport ends", || self.child.try_wait().unwrap());
+        self.exited = true;
+        status
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Ringport {
+    fn drop(&mut self) {
+        let gone = !self.exited && self.child.try_wait().is_ok_and(|status| status.is_some());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- ringport said:\n{}", self.log());
+            return;
+        }
+        assert!(!gone, "ringport ended by itself:\n{}", self.log());
+        assert!(!self.log().contains("panicked"), "ringport panicked:\n{}", self.log());
+    }
+}
+
+/// A record of the access log.
+#[derive(Debug)]
+pub(crate) struct Session(serde_json::Value);
+
+impl Session {
+    /// Why it ended.
+    pub(crate) fn reason(&self) -> &str {
+        self.0["reason"].as_str().unwrap_or_else(|| panic!("no reason in {}", self.0))
+    }
+
+    /// Bytes delivered to the pod and to the client, and bytes lost.
+    pub(crate) fn bytes(&self) -> (u64, u64, u64) {
+        let number = |key: &str| self.0[key].as_u64().unwrap_or_else(|| panic!("no {key} in {}", self.0));
+        (number("bytes_up"), number("bytes_down"), number("bytes_lost"))
+    }
+}

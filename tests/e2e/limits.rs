@@ -1,0 +1,132 @@
+//! At its limits it refuses quickly, counts, stays calm, and recovers.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::harness::client::{End, connect, end_of, exchange, try_connect};
+use crate::harness::manifest::pod;
+use crate::harness::pod::{Pod, echo, listen};
+use crate::harness::process::Ringport;
+use crate::harness::rig::{Pair, local, web};
+use crate::harness::wait::{measure_for, until};
+use crate::harness::world::World;
+
+/// Whether a connection was let in, by whether a byte comes back through the pod.
+fn let_in(node: SocketAddr) -> Option<TcpStream> {
+    let stream = try_connect(node).ok()?;
+    try_echo(&stream).then_some(stream)
+}
+
+fn try_echo(mut stream: &TcpStream) -> bool {
+    use std::io::{Read, Write};
+    let mut byte = [0];
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut byte).is_ok()
+}
+
+/// A Service with one pod that echoes.
+fn echoing(start: impl FnOnce(&World) -> Ringport) -> (Ringport, World, Pod, SocketAddr) {
+    let world = World::new();
+    let node_port = world.port();
+    let ip = world.ip();
+    let (target_port, mut listeners) = listen(&[ip]);
+    let pod_0 = Pod::start(listeners.remove(0), echo);
+    world.apply("service", &web(node_port, target_port).yaml());
+    world.apply("pod", &pod("pod", "web", ip));
+    (start(&world), world, pod_0, local(node_port))
+}
+
+#[test]
+fn more_than_max_connections_are_refused_at_once() {
+    let pair = Pair::start(&["--max-connections", "5"]);
+    let mut sessions: Vec<_> = (0..5).map(|_| pair.session()).collect();
+    for i in 1..=20 {
+        match try_connect(pair.node) {
+            Ok(mut client) => assert_eq!(end_of(&mut client), End::Reset),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        pair.ringport.until_metrics("it is counted", |metrics| metrics.refused("max_connections") == i);
+    }
+    for (client, pod) in &mut sessions {
+        exchange(client, pod, b"undisturbed");
+    }
+    // Told at most once a second, not each time.
+    let log = pair.ringport.log();
+    let told = log.lines().filter(|line| line.contains("max-connections")).count();
+    assert!((1..=10).contains(&told), "said {told} times:\n{log}");
+    sessions.clear();
+    pair.ringport.until_metrics("all sessions are over", |metrics| metrics.active() == 0);
+    let (mut client, mut pod) = pair.session();
+    exchange(&mut client, &mut pod, b"room again");
+}
+
+#[test]
+fn the_default_limit_follows_from_the_open_files() {
+    const FILES: u64 = 300;
+    let (ringport, _world, _pod, node) = echoing(|world| Ringport::start_with_files(world, FILES, &[]));
+    // Every session takes two descriptors, so most of these are too many.
+    let mut inside: Vec<TcpStream> = (0..FILES).filter_map(|_| let_in(node)).collect();
+    assert!(inside.len() >= 30, "only {} sessions with {FILES} files", inside.len());
+    assert!(inside.len() < 150, "{} sessions with {FILES} files", inside.len());
+    assert!(ringport.open_files() < FILES as usize);
+    let metrics = ringport.metrics();
+    assert_eq!(metrics.refused("max_connections"), FILES - inside.len() as u64);
+    assert!(inside.iter().all(try_echo), "a session was lost");
+    inside.clear();
+    until("there is room again", || let_in(node));
+}
+
+/// Harder: there are no descriptors for what it has promised to take.
+#[test]
+fn out_of_descriptors_it_stays_calm_and_recovers() {
+    let (ringport, _world, _pod, node) =
+        echoing(|world| Ringport::start(world, &["--max-connections", "10000"]));
+    let mut inside: Vec<TcpStream> = (0..20).map(|_| let_in(node).unwrap()).collect();
+    ringport.limit_files(ringport.open_files() as u64);
+    // Whatever becomes of these, they do not hang for ever, and cost little.
+    let outside: Vec<TcpStream> = (0..50).filter_map(|_| try_connect(node).ok()).collect();
+    let cpu = ringport.cpu();
+    measure_for(Duration::from_secs(2));
+    let used = ringport.cpu() - cpu;
+    assert!(used < Duration::from_millis(300), "{used:?} of CPU in 2 s without descriptors");
+    let log = ringport.log();
+    assert!(log.lines().count() < 20, "a flood of messages:\n{log}");
+    assert!(inside.iter().all(try_echo), "a session was lost");
+    drop(outside);
+    inside.truncate(5);
+    until("there is room again", || let_in(node));
+}
+
+#[test]
+fn an_idle_process_uses_no_cpu() {
+    let pair = Pair::start(&[]);
+    let (mut client, mut pod) = pair.session();
+    exchange(&mut client, &mut pod, b"a session that is open and silent");
+    let cpu = pair.ringport.cpu();
+    measure_for(Duration::from_secs(3));
+    let used = pair.ringport.cpu() - cpu;
+    assert!(used <= Duration::from_millis(30), "{used:?} of CPU in 3 s of silence");
+    exchange(&mut client, &mut pod, b"awake");
+}
+
+#[test]
+fn an_idle_timeout_cuts_only_what_is_idle() {
+    let pair = Pair::start(&["--idle-timeout", "1s"]);
+    let (mut idle, _idle_pod) = pair.session();
+    let (mut client, mut pod) = pair.session();
+    let mut rounds = 0;
+    idle.set_nonblocking(true).unwrap();
+    until("the idle session is cut", || {
+        exchange(&mut client, &mut pod, b"busy");
+        rounds += 1;
+        let mut byte = [0];
+        match std::io::Read::read(&mut idle, &mut byte) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            _ => Some(()),
+        }
+    });
+    exchange(&mut client, &mut pod, b"still there");
+    assert!(rounds > 1);
+    assert_eq!(pair.ringport.session().reason(), "idle_timeout");
+    drop(connect(pair.node));
+}

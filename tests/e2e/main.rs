@@ -1,0 +1,25 @@
+//! The real program between misbehaving peers: each test has its own process, folder, addresses and
+//! ports, so that any number of them may run at once. What is random prints its seed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod balance;
+mod churn;
+mod cli;
+mod drain;
+mod endpoints;
+mod halfclose;
+mod harness;
+mod limits;
+mod ports;
+mod pressure;
+mod relay;
+mod reload;
+mod resets;

@@ -1,0 +1,96 @@
+//! A reader that does not read stops the writer, and costs no memory.
+
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::bytes::{CHUNK, Stream, expect, seed, send, write_until_stuck};
+use crate::harness::client::{End, end_of, exchange, finish};
+use crate::harness::rig::Pair;
+
+const LENGTH: usize = 96 << 20;
+/// Above what it needed before: buffers, pipes and the allocator's slack, but no stream.
+const MEMORY_KIB: u64 = 16 << 10;
+
+fn slow_reader(pair: &Pair, from_pod: bool) {
+    let seed = seed();
+    let (client, pod) = pair.session();
+    let (mut writer, mut reader) = if from_pod { (pod, client) } else { (client, pod) };
+    let before = pair.ringport.memory_kib();
+    let mut stream = Stream::new(seed);
+    let (sent, rest) = write_until_stuck(&mut writer, &mut stream);
+    let held = pair.ringport.memory_kib().saturating_sub(before);
+    assert!(held < MEMORY_KIB, "{held} KiB more memory after {sent} bytes that nobody reads");
+    writer.set_write_timeout(Some(crate::harness::wait::PATIENCE)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            writer.write_all(&rest).unwrap();
+            let mut left = LENGTH - sent - rest.len();
+            while left > 0 {
+                let chunk = stream.next(CHUNK.min(left));
+                writer.write_all(&chunk).unwrap();
+                left -= chunk.len();
+            }
+            finish(&writer);
+        });
+        expect(&mut reader, seed, LENGTH);
+        assert_eq!(end_of(&mut reader), End::Fin);
+    });
+    // The other direction was never in the way.
+    exchange(&mut reader, &mut writer, b"thank you");
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_the_pod() {
+    slow_reader(&Pair::start(&["--shards", "1"]), true);
+}
+
+#[test]
+fn a_pod_that_does_not_read_stops_the_client() {
+    slow_reader(&Pair::start(&["--shards", "1"]), false);
+}
+
+#[test]
+fn the_same_while_copying() {
+    slow_reader(&Pair::start(&["--shards", "1", "--splice", "false"]), true);
+}
+
+#[test]
+fn the_same_while_splicing() {
+    let pair = Pair::start(&["--shards", "1"]);
+    let seed = seed();
+    let (mut client, mut pod) = pair.session();
+    thread::scope(|scope| {
+        scope.spawn(|| send(&mut pod, seed, 32 << 20));
+        expect(&mut client, seed, 32 << 20);
+    });
+    assert!(pair.ringport.metrics().spliced() > 0, "32 MiB, and nothing was spliced");
+    let before = pair.ringport.memory_kib();
+    let mut stream = Stream::new(seed ^ 1);
+    let (sent, rest) = write_until_stuck(&mut pod, &mut stream);
+    let held = pair.ringport.memory_kib().saturating_sub(before);
+    assert!(held < MEMORY_KIB, "{held} KiB more memory after {sent} bytes that nobody reads");
+    // A stuck session is no reason to be awake.
+    let cpu = pair.ringport.cpu();
+    crate::harness::wait::measure_for(Duration::from_secs(1));
+    let used = pair.ringport.cpu() - cpu;
+    assert!(used <= Duration::from_millis(50), "{used:?} of CPU in a second in which nothing can move");
+    // Nor in the way of the other direction.
+    exchange(&mut client, &mut pod, b"are you there?");
+    finish(&pod);
+    expect(&mut client, seed ^ 1, sent);
+    assert_eq!(end_of(&mut client), End::Fin);
+    assert!(!rest.is_empty());
+}
+
+#[test]
+fn one_stuck_session_does_not_hold_up_the_others() {
+    let pair = Pair::start(&["--shards", "1"]);
+    let (_stuck, mut pod) = pair.session();
+    write_until_stuck(&mut pod, &mut Stream::new(1));
+    for _ in 0..20 {
+        let (mut client, mut pod) = pair.session();
+        exchange(&mut client, &mut pod, b"ping");
+        exchange(&mut pod, &mut client, b"pong");
+    }
+}
