@@ -1,5 +1,7 @@
 //! Every bound of the program, with its unit and its reason. Reaching one is counted.
 
+use std::time::Duration;
+
 /// Connections that one shard's listener of one frontend may have waiting (the kernel caps it at
 /// `net.core.somaxconn`, 4096 by default).
 pub const LISTEN_BACKLOG: i32 = 4096;
@@ -32,19 +34,54 @@ pub const MANIFEST_BYTES: u64 = 16 << 20;
 /// Finished sessions waiting for the access log; when it is full they are counted as dropped.
 pub const ACCESS_LOG_QUEUE: usize = 8192;
 
+/// Connections to each address of the admin server at a time; more wait. A scraper and a kubelet need two.
+pub const ADMIN_CONNECTIONS: usize = 32;
+
+/// The time a client of the admin server has to send the head of a request.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that one of its connections may last: a reader that stalls gives its place back.
+pub const ADMIN_CONNECTION_TIME: Duration = Duration::from_secs(60);
+
+/// Bytes of the head of a request.
+pub const ADMIN_REQUEST_BYTES: usize = 16 * 1024;
+
+/// How long a change may wait before /healthz says that this proxy is unhealthy: kube-proxy's, two
+/// sync periods.
+pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Problems that the status page lists; it says how many more there are.
+pub const STATUS_PROBLEMS: usize = 200;
+
 /// Connections to an endpoint that fail in a row before it is ejected. One lost packet or one restart
 /// of a pod's process should not do it.
 pub const EJECT_AFTER_FAILURES: u32 = 3;
 
 /// How long the first ejection of an endpoint lasts, and how long a probe of it may take; each
 /// ejection that follows lasts twice as long.
-pub const EJECT_FIRST: std::time::Duration = std::time::Duration::from_secs(10);
+pub const EJECT_FIRST: Duration = Duration::from_secs(10);
 
 /// The longest ejection, so that a pod that comes back is found.
-pub const EJECT_MAX: std::time::Duration = std::time::Duration::from_secs(300);
+pub const EJECT_MAX: Duration = Duration::from_secs(300);
+
+/// Finished sessions written to the access log in one go: about 200 KiB of text.
+pub const ACCESS_LOG_BATCH: usize = 512;
+
+/// The same problem is logged at most once in this time.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What could not be done is tried again after this time, and only then.
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The time that shards have to end once they were told to cut their sessions.
+pub const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Service ports that are named at the start; a screen full.
+pub const START_LINES: usize = 20;
 
 /// Waiting connections that a shard refuses at once when it is out of descriptors, before it looks again.
 pub const SHED_PER_BACKOFF: usize = 256;
+
 /// Nodes of one manifest file after aliases are expanded: about what 16 MiB of Pods hold, and a
 /// bound on what a few lines of nested aliases can cost.
 pub const MANIFEST_NODES: usize = 2_000_000;
@@ -60,3 +97,9 @@ pub const MANIFEST_DEPTH: usize = 48;
 
 /// Mistyped, unknown and repeated fields that are reported of one object.
 pub const PROBLEMS_PER_OBJECT: usize = 200;
+
+/// After a change of a file, the pause without another one that lets it take effect.
+pub const CHANGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Pauses that one change may wait for when others keep coming: a quarter of a second.
+pub const CHANGE_PAUSES: u32 = 25;

@@ -1,2 +1,7 @@
-//! ringport, the program.
-fn main() {}
+//! ringport, the program: arguments → command → exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringport::cli::main(std::env::args_os())
+}

@@ -206,12 +206,13 @@ impl Default for TimeHistograms {
 impl Times {
     /// Records the time to connect, in microseconds. The lock is only ever contended by a scrape.
     pub fn connected(&self, micros: u64) {
-        self.with(|times| times.connect_micros.saturating_record(micros));
+        // Grows with the value; saturating_record() would not, and would put all in the lowest step.
+        self.with(|times| _ = times.connect_micros.record(micros));
     }
 
     /// Records the length of a session, in microseconds.
     pub fn ended(&self, micros: u64) {
-        self.with(|times| times.session_micros.saturating_record(micros));
+        self.with(|times| _ = times.session_micros.record(micros));
     }
 
     /// A copy for a scrape; `None` before the first session.

@@ -2,5 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod addresses;
 pub mod hold;
+pub mod machine;
 pub mod socket;

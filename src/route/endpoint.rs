@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 
+use crate::clock::Millis;
 use crate::metrics::counters::EndpointStats;
-use crate::route::health::Health;
+use crate::route::health::{Health, Standing};
 use crate::types::EndpointAddr;
 
 /// One pod address and port behind one service port. The same one is the same `Arc` in every snapshot
@@ -30,6 +31,11 @@ impl Endpoint {
     /// A healthy endpoint.
     pub fn new(addr: EndpointAddr, pod: Option<Arc<str>>, stats: EndpointStats) -> Self {
         Self { addr, pod, stats, health: Health::default(), hash: hash_endpoint(addr, Salt::Identity) }
+    }
+
+    /// Whether connections keep away from it for now, because it kept failing.
+    pub fn ejected(&self, now: Millis) -> bool {
+        self.health.standing(now) != Standing::Healthy
     }
 
     /// Sessions that it has now, all shards together.

@@ -44,6 +44,18 @@ pub enum FrontendKind {
     LoadBalancer,
 }
 
+impl FrontendKind {
+    /// As the fields of a Service are named.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NodePort => "nodePort",
+            Self::ExternalIp => "externalIP",
+            Self::ClusterIp => "clusterIP",
+            Self::LoadBalancer => "loadBalancer",
+        }
+    }
+}
+
 /// All routing state of one generation.
 #[derive(Clone, Debug, Default)]
 pub struct RoutingSnapshot {

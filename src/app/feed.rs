@@ -1,0 +1,80 @@
+//! From files to a published snapshot: manifests → store → control, whenever something has changed.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::logging::Reporter;
+use crate::admin::{Seen, State};
+use crate::control::Control;
+use crate::problem::{Problem, Severity};
+use crate::source::manifests::Manifests;
+use crate::store::Store;
+
+/// All that turns files into snapshots.
+pub(super) struct Feed {
+    pub(super) manifests: Manifests,
+    pub(super) store: Store,
+    pub(super) control: Control,
+    pub(super) state: Rc<State>,
+    reporter: Reporter,
+}
+
+impl Feed {
+    pub(super) fn new(manifests: Manifests, store: Store, control: Control, state: Rc<State>) -> Self {
+        Self { manifests, store, control, state, reporter: Reporter::default() }
+    }
+
+    /// Reads what has changed and puts it in force.
+    pub(super) fn reload(&mut self) {
+        self.state.on_queued(Seen::now());
+        let before = self.control.generation();
+        let mut new = self.manifests.reload(&mut self.store);
+        new.extend(self.control.apply(self.store.world()));
+        self.finish(&new, before);
+    }
+
+    /// Tries again what could not be done before.
+    pub(super) fn retry(&mut self) {
+        let before = self.control.generation();
+        let new = self.control.retry();
+        self.finish(&new, before);
+    }
+
+    /// Whether [`Feed::retry`] has something to do.
+    pub(super) fn waiting(&self) -> bool {
+        self.control.waiting()
+    }
+
+    fn finish(&mut self, new: &[Problem], before: u64) {
+        self.reporter.report(new, crate::clock::now());
+        let files = self.manifests.problems();
+        let failing = failing_files(&files);
+        let problems = files.iter().chain(self.control.problems()).cloned().collect();
+        self.state.on_synced(Seen::now(), problems, failing);
+        let generation = self.control.generation();
+        if generation != before {
+            tokio::task::spawn_local(time_until_applied(self.state.clone(), generation));
+        }
+    }
+}
+
+/// Files with a problem that is not one of their objects' own: they cannot be read, or do not parse.
+fn failing_files(problems: &[Problem]) -> u64 {
+    let whole = problems.iter().filter(|p| p.object.is_none() && p.severity == Severity::Error);
+    let files: HashSet<&str> = whole.filter_map(|p| Some(&*p.origin.as_ref()?.file)).collect();
+    files.len() as u64
+}
+
+/// Measures how long the shards take to apply a snapshot. Looks again and again, but only until they have.
+async fn time_until_applied(state: Rc<State>, generation: u64) {
+    let began = crate::clock::now_micros();
+    let mut pause = Duration::from_millis(1);
+    while state.plane.applied() < generation {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    let took = Duration::from_micros(crate::clock::now_micros() - began);
+    state.on_applied(took.as_secs_f64());
+    tracing::debug!(generation, ?took, "applied by all shards");
+}

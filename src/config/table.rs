@@ -1,0 +1,462 @@
+//! Every option, one row each.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::{Config, ConfigError, LogFormat, NodePortAddresses, Source, value};
+
+/// One option.
+pub struct Row {
+    /// `--flag`, without the dashes. The environment variable follows from it.
+    pub flag: &'static str,
+    /// `-f`
+    pub short: Option<char>,
+    /// The key in the configuration file: kube-proxy's where it has one.
+    pub key: &'static str,
+    /// The default, as a user would write it.
+    pub default: &'static str,
+    /// Which commands have it.
+    pub scope: Scope,
+    /// How its value is written and where it goes.
+    pub kind: Kind,
+    /// What it does, in one or two sentences.
+    pub doc: &'static str,
+}
+
+/// Which commands have an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them: it decides what is served.
+    All,
+    /// Those that serve: `run` and `demo`.
+    Serving,
+    /// Those that read manifests: `run` and `check`.
+    Manifests,
+}
+
+/// A place in the configuration.
+type At<T> = fn(&mut Config) -> &mut T;
+
+/// How a value is written, its range, and where it goes.
+pub enum Kind {
+    /// A duration as Go writes it.
+    Time(At<Duration>, RangeInclusive<Duration>),
+    /// A whole number and its unit.
+    Count(At<u32>, RangeInclusive<u32>, &'static str),
+    /// The same, or `auto` and what that means.
+    AutoCount(At<Option<u32>>, RangeInclusive<u32>, &'static str, &'static str),
+    /// `true` or `false`.
+    Switch(At<bool>),
+    /// `IP:PORT`, or nothing for none.
+    Address(At<Option<SocketAddr>>),
+    /// Any text, or nothing for none; and what the text is.
+    Text(At<Option<String>>, &'static str),
+    /// Any number of texts.
+    Texts(At<Vec<String>>, &'static str),
+    /// Anything else, and what is accepted. Several values come joined by commas.
+    Parsed(fn(&mut Config, &str) -> Option<()>, &'static str),
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What TCP_KEEPIDLE and TCP_KEEPINTVL hold.
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+
+/// All options, in the order of the help.
+pub static ROWS: &[Row] = &[
+    Row {
+        flag: "filename",
+        short: Some('f'),
+        key: "filenames",
+        default: "",
+        scope: Scope::Manifests,
+        kind: Kind::Texts(|c| &mut c.filenames, "files, directories, or - for standard input"),
+        doc: "Manifests to serve: a file, a directory (its .yaml, .yml and .json files), or - for standard input. \
+              May be given several times. Files are watched.",
+    },
+    Row {
+        flag: "config",
+        short: None,
+        key: "",
+        default: "",
+        scope: Scope::All,
+        kind: Kind::Text(|c| &mut c.file, "the name of a file"),
+        doc: "A YAML file of options, by the keys of this table. Flags and environment variables win over it.",
+    },
+    Row {
+        flag: "node-name",
+        short: None,
+        key: "nodeName",
+        default: "",
+        scope: Scope::All,
+        kind: Kind::Text(|c| &mut c.node_name, "the name of a node"),
+        doc: "This node's name, which decides what is local to it. Default: the host name.",
+    },
+    Row {
+        flag: "service-node-port-range",
+        short: None,
+        key: "serviceNodePortRange",
+        default: "30000-32767",
+        scope: Scope::All,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.service_node_port_range = value::port_range(text)?;
+                Some(())
+            },
+            "two ports, the lower first, as in 30000-32767",
+        ),
+        doc: "Node ports that a Service may ask for or be given.",
+    },
+    Row {
+        flag: "service-cluster-ip-range",
+        short: None,
+        key: "serviceClusterIPRange",
+        default: "10.96.0.0/16",
+        scope: Scope::All,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.service_cluster_ip_range = value::cidr(text)?;
+                Some(())
+            },
+            "a CIDR, as in 10.96.0.0/16",
+        ),
+        doc: "Where cluster IPs are allocated.",
+    },
+    Row {
+        flag: "nodeport-addresses",
+        short: None,
+        key: "nodePortAddresses",
+        default: "",
+        scope: Scope::All,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.nodeport_addresses = value::node_port_addresses(text)?;
+                Some(())
+            },
+            "CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64, or primary, or nothing for every address",
+        ),
+        doc: "Where node ports listen: the node's addresses inside these CIDRs, or `primary` for the addresses of \
+              its default routes. Default: every address, IPv4 and IPv6.",
+    },
+    Row {
+        flag: "cluster-ips",
+        short: None,
+        key: "clusterIPs",
+        default: "false",
+        scope: Scope::All,
+        kind: Kind::Switch(|c| &mut c.cluster_ips),
+        doc: "Serve cluster IPs too. They need not be addresses of this node, but clients need a route to it.",
+    },
+    Row {
+        flag: "shards",
+        short: None,
+        key: "shards",
+        default: "auto",
+        scope: Scope::Serving,
+        kind: Kind::AutoCount(|c| &mut c.shards, 1..=1024, "threads", "one for each core"),
+        doc: "Threads that carry traffic.",
+    },
+    Row {
+        flag: "pin",
+        short: None,
+        key: "pin",
+        default: "true",
+        scope: Scope::Serving,
+        kind: Kind::Switch(|c| &mut c.pin),
+        doc: "Keep each shard on a core of its own, where there are enough of them.",
+    },
+    Row {
+        flag: "max-connections",
+        short: None,
+        key: "maxConnections",
+        default: "auto",
+        scope: Scope::Serving,
+        kind: Kind::AutoCount(
+            |c| &mut c.max_connections,
+            1..=50_000_000,
+            "sessions",
+            "what the limit on open files allows, with a reserve",
+        ),
+        doc: "Sessions at a time, all shards together. A connection beyond them is refused at once.",
+    },
+    Row {
+        flag: "connect-timeout",
+        short: None,
+        key: "connectTimeout",
+        default: "5s",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.connect_timeout, Duration::from_millis(10)..=HOUR),
+        doc: "The time to reach a pod, all candidates together.",
+    },
+    Row {
+        flag: "idle-timeout",
+        short: None,
+        key: "idleTimeout",
+        default: "0s",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.idle_timeout, Duration::ZERO..=YEAR),
+        doc: "A session in which nothing moves in either direction for this long is cut. 0s: never. A Service's \
+              annotation ringport.io/idle-timeout overrides it.",
+    },
+    Row {
+        flag: "half-closed-timeout",
+        short: None,
+        key: "halfClosedTimeout",
+        default: "1h",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.half_closed_timeout, Duration::ZERO..=YEAR),
+        doc: "A session in which one side has said FIN and nothing moves for this long is cut. 0s: never. The \
+              default is kube-proxy's for connections in CLOSE_WAIT.",
+    },
+    Row {
+        flag: "drain-timeout",
+        short: None,
+        key: "drainTimeout",
+        default: "30s",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.drain_timeout, Duration::ZERO..=YEAR),
+        doc: "The time that sessions have to end after SIGTERM or SIGINT, before they are cut.",
+    },
+    Row {
+        flag: "keepalive-time",
+        short: None,
+        key: "keepaliveTime",
+        default: "1m",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.keepalive_time, Duration::ZERO..=KEEPALIVE_MAX),
+        doc: "Silence on a connection before the kernel probes whether the other side is still there, towards \
+              clients and pods. 0s: no probes.",
+    },
+    Row {
+        flag: "keepalive-interval",
+        short: None,
+        key: "keepaliveInterval",
+        default: "10s",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.keepalive_interval, SECOND..=KEEPALIVE_MAX),
+        doc: "Time between two probes.",
+    },
+    Row {
+        flag: "keepalive-probes",
+        short: None,
+        key: "keepaliveProbes",
+        default: "6",
+        scope: Scope::Serving,
+        kind: Kind::Count(|c| &mut c.keepalive_probes, 1..=127, "probes"),
+        doc: "Unanswered probes after which a connection is dead.",
+    },
+    Row {
+        flag: "user-timeout",
+        short: None,
+        key: "userTimeout",
+        default: "30s",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.user_timeout, Duration::ZERO..=HOUR),
+        doc: "How long data sent to a pod may stay unacknowledged before the connection is dead. 0s: the kernel's \
+              choice, about 15 minutes.",
+    },
+    Row {
+        flag: "splice",
+        short: None,
+        key: "splice",
+        default: "true",
+        scope: Scope::Serving,
+        kind: Kind::Switch(|c| &mut c.splice),
+        doc: "Move long transfers through kernel pipes instead of copying them.",
+    },
+    Row {
+        flag: "metrics-bind-address",
+        short: None,
+        key: "metricsBindAddress",
+        default: "127.0.0.1:10249",
+        scope: Scope::Serving,
+        kind: Kind::Address(|c| &mut c.metrics_bind_address),
+        doc: "Where /metrics and /statusz are served. Nothing: nowhere.",
+    },
+    Row {
+        flag: "healthz-bind-address",
+        short: None,
+        key: "healthzBindAddress",
+        default: "0.0.0.0:10256",
+        scope: Scope::Serving,
+        kind: Kind::Address(|c| &mut c.healthz_bind_address),
+        doc: "Where /healthz, /livez and /readyz are served. Nothing: nowhere.",
+    },
+    Row {
+        flag: "bind-address-hard-fail",
+        short: None,
+        key: "bindAddressHardFail",
+        default: "false",
+        scope: Scope::Serving,
+        kind: Kind::Switch(|c| &mut c.bind_address_hard_fail),
+        doc: "End the program where one of these two addresses cannot be bound, instead of going on without it.",
+    },
+    Row {
+        flag: "access-log",
+        short: None,
+        key: "accessLog",
+        default: "",
+        scope: Scope::Serving,
+        kind: Kind::Text(|c| &mut c.access_log, "the name of a file, or - for standard output"),
+        doc: "Write one JSON line for each finished session to this file, or - for standard output. SIGHUP opens \
+              it again.",
+    },
+    Row {
+        flag: "log-level",
+        short: None,
+        key: "logLevel",
+        default: "info",
+        scope: Scope::All,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.log_level = value::level(text)?;
+                Some(())
+            },
+            "error, warn, info, debug or trace",
+        ),
+        doc: "The least severe message that is logged.",
+    },
+    Row {
+        flag: "log-format",
+        short: None,
+        key: "logFormat",
+        default: "text",
+        scope: Scope::All,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.log_format = match text {
+                    "text" => LogFormat::Text,
+                    "json" => LogFormat::Json,
+                    _ => return None,
+                };
+                Some(())
+            },
+            "text or json",
+        ),
+        doc: "The form of the log on standard error.",
+    },
+];
+
+// === impl Row ===
+
+impl Row {
+    /// The environment variable: `RINGPORT_DRAIN_TIMEOUT`.
+    pub fn env(&self) -> String {
+        format!("RINGPORT_{}", self.flag.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Puts values into their place. Only [`Kind::Texts`] and [`Kind::Parsed`] take several.
+    pub fn set(
+        &self,
+        config: &mut Config,
+        values: &[String],
+        from: impl Fn() -> Source,
+    ) -> Result<(), ConfigError> {
+        let joined;
+        let text = match values {
+            [one] => one.as_str(),
+            several => {
+                joined = several.join(",");
+                &joined
+            }
+        };
+        self.put(config, text, values).ok_or_else(|| ConfigError::Value {
+            from: from(),
+            value: text.to_owned(),
+            accepts: self.accepts(),
+        })
+    }
+
+    fn put(&self, config: &mut Config, text: &str, values: &[String]) -> Option<()> {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        match &self.kind {
+            Kind::Time(at, range) => *at(config) = value::duration(text).filter(|t| range.contains(t))?,
+            Kind::Count(at, range, _) => *at(config) = text.parse().ok().filter(|n| range.contains(n))?,
+            Kind::AutoCount(at, ..) if text == "auto" => *at(config) = None,
+            Kind::AutoCount(at, range, ..) => {
+                *at(config) = Some(text.parse().ok().filter(|n| range.contains(n))?);
+            }
+            Kind::Switch(at) => *at(config) = value::switch(text)?,
+            Kind::Address(at) if text.is_empty() => *at(config) = None,
+            Kind::Address(at) => *at(config) = Some(text.parse().ok()?),
+            Kind::Text(at, _) => *at(config) = some(text),
+            Kind::Texts(at, _) => *at(config) = values.iter().filter_map(|v| some(v)).collect(),
+            Kind::Parsed(set, _) => set(config, text)?,
+        }
+        Some(())
+    }
+
+    /// What a value may be, in words that follow "write".
+    pub fn accepts(&self) -> String {
+        match &self.kind {
+            Kind::Time(_, range) => format!(
+                "a duration as in 30s, 1m30s or 500ms, from {} to {}",
+                value::print_duration(*range.start()),
+                value::print_duration(*range.end())
+            ),
+            Kind::Count(_, range, unit) => {
+                format!("a number of {unit} from {} to {}", range.start(), range.end())
+            }
+            Kind::AutoCount(_, range, unit, auto) => {
+                format!("a number of {unit} from {} to {}, or auto: {auto}", range.start(), range.end())
+            }
+            Kind::Switch(_) => "true or false".to_owned(),
+            Kind::Address(_) => "IP:PORT as in 127.0.0.1:10249 or [::1]:10249, or nothing".to_owned(),
+            Kind::Text(_, what) | Kind::Texts(_, what) | Kind::Parsed(_, what) => (*what).to_owned(),
+        }
+    }
+
+    /// The name of its value in the help: `DURATION`.
+    pub fn value_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Time(..) => "DURATION",
+            Kind::Count(..) | Kind::AutoCount(..) => "N",
+            Kind::Switch(_) => "BOOL",
+            Kind::Address(_) => "IP:PORT",
+            Kind::Text(..) | Kind::Texts(..) | Kind::Parsed(..) => match self.flag {
+                "filename" | "config" | "access-log" => "FILE",
+                "service-node-port-range" => "FIRST-LAST",
+                "service-cluster-ip-range" => "CIDR",
+                "nodeport-addresses" => "CIDRS",
+                "node-name" => "NAME",
+                "log-level" => "LEVEL",
+                _ => "FORMAT",
+            },
+        }
+    }
+}
+
+/// A configuration before its defaults are put in; each value here is overwritten by its row.
+pub(super) fn blank() -> Config {
+    Config {
+        filenames: Vec::new(),
+        file: None,
+        shards: None,
+        pin: false,
+        nodeport_addresses: NodePortAddresses::All,
+        service_node_port_range: 0..=0,
+        service_cluster_ip_range: IpNet::V4(Ipv4Net::default()),
+        cluster_ips: false,
+        node_name: None,
+        connect_timeout: Duration::ZERO,
+        drain_timeout: Duration::ZERO,
+        idle_timeout: Duration::ZERO,
+        half_closed_timeout: Duration::ZERO,
+        keepalive_time: Duration::ZERO,
+        keepalive_interval: Duration::ZERO,
+        keepalive_probes: 0,
+        user_timeout: Duration::ZERO,
+        max_connections: None,
+        splice: false,
+        metrics_bind_address: None,
+        healthz_bind_address: None,
+        bind_address_hard_fail: false,
+        access_log: None,
+        log_level: tracing::Level::INFO,
+        log_format: LogFormat::Text,
+    }
+}
