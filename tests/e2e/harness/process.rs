@@ -109,7 +109,7 @@ impl Ringport {
 
     /// What it wrote to standard output and standard error.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// Finished sessions, one value each; `outcome` is a key of the record.
