@@ -3,6 +3,7 @@
 //! In the order that a change travels, from a manifest to a relayed byte:
 //!
 //! - [`k8s`] the objects: decoding, defaulting, validation
+//! - [`store`] stand-alone mode: allocation of ports and addresses, Pods to EndpointSlices
 //! - [`route`] which pod a connection goes to: compile, pick, affinity, the snapshot
 //! - [`control`] compile, hold the ports, publish
 //! - [`shard`] the data plane: accept, pick, connect, relay
@@ -21,4 +22,5 @@ pub mod problem;
 pub mod ring;
 pub mod route;
 pub mod shard;
+pub mod store;
 pub mod types;

@@ -44,3 +44,15 @@ pub const EJECT_MAX: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Waiting connections that a shard refuses at once when it is out of descriptors, before it looks again.
 pub const SHED_PER_BACKOFF: usize = 256;
+/// Nodes of one manifest file after aliases are expanded: about what 16 MiB of Pods hold, and a
+/// bound on what a few lines of nested aliases can cost.
+pub const MANIFEST_NODES: usize = 2_000_000;
+
+/// Documents of one manifest file.
+pub const MANIFEST_DOCUMENTS: usize = 100_000;
+
+/// Nesting of one manifest: the deepest field of the Pod schema is at about 15.
+pub const MANIFEST_DEPTH: usize = 48;
+
+/// Mistyped, unknown and repeated fields that are reported of one object.
+pub const PROBLEMS_PER_OBJECT: usize = 200;

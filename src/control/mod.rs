@@ -50,11 +50,10 @@ impl Control {
         let compiled = self.compiler.compile(&world);
         let first = self.compiled.is_none();
         let changed = compiled.changed || first;
-        for key in compiled.changes.added.iter().filter(|key| key.protocol == Protocol::Tcp) {
-            if let Some(frontend) = compiled.frontends.get(key) {
-                self.reservations.take(*key, &frontend.port.name);
-            }
-        }
+        let wanted = compiled.changes.added.iter().chain(&compiled.changes.updated);
+        let wanted = wanted.filter(|key| key.protocol == Protocol::Tcp);
+        self.reservations
+            .take(wanted.filter_map(|key| Some((*key, compiled.frontends.get(key)?.port.name.clone()))));
         for key in &compiled.changes.removed {
             // No snapshot after the present one has it.
             self.reservations.give_up(*key, self.generation + 1);
@@ -114,3 +113,6 @@ impl Control {
         new
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::control::owner;
+use crate::control::owner::Owners;
 use crate::net::hold::{Beside, Hold};
 use crate::problem::Problem;
 use crate::route::snapshot::FrontendKey;
@@ -27,23 +27,26 @@ pub(super) struct Reservations {
 #[derive(Debug)]
 struct Failure {
     service: ServicePortName,
-    /// The last error's number: it is described anew when that is another.
+    /// The last error's number.
     errno: Option<i32>,
     problem: Problem,
 }
 
 impl Reservations {
-    /// Holds the port of a new frontend. Where that fails it becomes one of `failed`.
-    pub(super) fn take(&mut self, key: FrontendKey, service: &ServicePortName) {
-        if let Some((_, hold)) = self.leaving.remove(&key) {
-            self.held.insert(key, hold);
-        } else if let Err(error) = self.try_hold(key) {
-            let failure = Failure {
-                service: service.clone(),
-                errno: error.raw_os_error(),
-                problem: describe(key, service, &error),
-            };
-            self.failed.insert(key, failure);
+    /// Holds the ports of these frontends, where it does not already. Those that it cannot hold become
+    /// `failed`.
+    pub(super) fn take(&mut self, wanted: impl Iterator<Item = (FrontendKey, ServicePortName)>) {
+        let mut owners = Owners::default();
+        for (key, service) in wanted {
+            if self.held.contains_key(&key) || self.failed.get(&key).is_some_and(|f| f.service == service) {
+                continue;
+            }
+            self.failed.remove(&key);
+            if let Some((_, hold)) = self.leaving.remove(&key) {
+                self.held.insert(key, hold);
+            } else if let Err(error) = self.try_hold(key) {
+                self.failed.insert(key, Failure::new(key, service, &error, &mut owners));
+            }
         }
     }
 
@@ -72,16 +75,17 @@ impl Reservations {
 
     /// Tries again what has failed. True when something could be held now.
     pub(super) fn retry(&mut self) -> bool {
+        let mut owners = Owners::default();
         let mut any = false;
-        for (key, mut failure) in std::mem::take(&mut self.failed) {
+        for (key, failure) in std::mem::take(&mut self.failed) {
             match self.try_hold(key) {
                 Ok(()) => any = true,
-                Err(error) => {
-                    if failure.errno != error.raw_os_error() {
-                        failure.errno = error.raw_os_error();
-                        failure.problem = describe(key, &failure.service, &error);
-                    }
+                // The same error is not described anew, so that it is told once.
+                Err(error) if failure.errno == error.raw_os_error() => {
                     self.failed.insert(key, failure);
+                }
+                Err(error) => {
+                    self.failed.insert(key, Failure::new(key, failure.service, &error, &mut owners));
                 }
             }
         }
@@ -114,31 +118,69 @@ impl Reservations {
     }
 }
 
-fn describe(key: FrontendKey, service: &ServicePortName, error: &io::Error) -> Problem {
-    let (why, hint) = match Errno::from_io_error(error) {
+impl Failure {
+    fn new(key: FrontendKey, service: ServicePortName, error: &io::Error, owners: &mut Owners) -> Self {
+        let (why, hint) = explain(key, error, owners);
+        let problem = Problem {
+            object: Some(format!("Service {}", service.service)),
+            hint: Some(hint.to_owned()),
+            ..Problem::error(format!("{key} of port {service} cannot be served: {why}"))
+        };
+        Self { service, errno: error.raw_os_error(), problem }
+    }
+}
+
+/// Why a port cannot be held, and what to do.
+fn explain(key: FrontendKey, error: &io::Error, owners: &mut Owners) -> (String, &'static str) {
+    match Errno::from_io_error(error) {
         Some(Errno::ADDRINUSE) => {
-            let why = match owner::of_port(key.port) {
-                Some(owner) => format!("the port is taken by {owner}"),
-                None => "the port is taken by another socket".to_owned(),
-            };
-            (why, "stop it or choose another port; it is tried again every second".to_owned())
+            let owner = owners.of_port(key.port).unwrap_or("another socket");
+            let hint = "stop it or choose another port; it is tried again every second";
+            (format!("the port is taken by {owner}"), hint)
         }
         Some(Errno::ACCESS) => (
             "ports this low need a right that this process lacks".to_owned(),
-            "grant CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start".to_owned(),
+            "grant CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start",
         ),
         Some(Errno::ADDRNOTAVAIL) => {
-            ("the address is not available on this node".to_owned(), "add it to an interface".to_owned())
+            ("the address is not available on this node".to_owned(), "add it to an interface")
         }
         Some(Errno::MFILE | Errno::NFILE) => (
             "no file descriptor is free".to_owned(),
-            "raise the limit on open files (ulimit -n, LimitNOFILE=)".to_owned(),
+            "raise the limit on open files (ulimit -n, LimitNOFILE=)",
         ),
-        _ => (error.to_string(), "it is tried again every second".to_owned()),
-    };
-    Problem {
-        object: Some(format!("Service {}", service.service)),
-        hint: Some(hint),
-        ..Problem::error(format!("{key} of port {service} cannot be served: {why}"))
+        _ => (error.to_string(), "it is tried again every second"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{NamespacedName, Protocol};
+
+    fn problem(errno: Errno) -> String {
+        let key = FrontendKey { protocol: Protocol::Tcp, address: None, port: 80 };
+        let service = ServicePortName {
+            service: NamespacedName::new("default", "web"),
+            port: "http".into(),
+            protocol: Protocol::Tcp,
+        };
+        Failure::new(key, service, &errno.into(), &mut Owners::default()).problem.to_string()
+    }
+
+    #[test]
+    fn every_reason_says_what_and_what_to_do() {
+        let start = "Service default/web: TCP *:80 of port default/web:http cannot be served: ";
+        for (errno, says) in [
+            (Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
+            (Errno::ADDRNOTAVAIL, "add it to an interface"),
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::NFILE, "ulimit -n"),
+            (Errno::ADDRINUSE, "the port is taken by"),
+            (Errno::NOBUFS, "os error"),
+        ] {
+            let text = problem(errno);
+            assert!(text.starts_with(start) && text.contains(says), "{text}");
+        }
     }
 }

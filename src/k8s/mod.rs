@@ -1,3 +1,21 @@
 //! The Kubernetes objects: pure, no input or output.
+//!
+//! In the order in which a manifest becomes what the data plane is compiled from:
+//!
+//! - [`decode`] bytes → located tree → typed objects, strictly
+//! - [`service`], [`pod`], [`slice`], [`node`] defaulting and validation of each kind
+//! - [`meta`], [`names`], [`ip`], [`field`] the rules and messages that they share
+//! - [`model`] what is left of them for a proxy
+//! - [`table`] Services as `kubectl get services` prints them
 
+pub mod decode;
+pub mod field;
+pub mod ip;
+pub mod meta;
 pub mod model;
+pub mod names;
+pub mod node;
+pub mod pod;
+pub mod service;
+pub mod slice;
+pub mod table;

@@ -153,6 +153,39 @@ pub struct SliceEndpoint {
     pub pod: Option<Arc<str>>,
 }
 
+/// A Pod, as far as endpoints are made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub key: NamespacedName,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+    /// `status.podIPs`, at most one of each family.
+    pub ips: Vec<IpAddr>,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
+    /// `metadata.deletionTimestamp` is set.
+    pub terminating: bool,
+    /// `status.phase` is `Succeeded` or `Failed`: it will never serve again.
+    pub finished: bool,
+    /// `spec.nodeName`
+    pub node: Option<Arc<str>>,
+    /// Container ports with a name, in the order in which a named `targetPort` looks them up:
+    /// containers, then init containers that run on as sidecars.
+    pub ports: Vec<PodPort>,
+}
+
+/// A named port of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPort {
+    /// `name`
+    pub name: Arc<str>,
+    /// `protocol`
+    pub protocol: Protocol,
+    /// `containerPort`
+    pub port: u16,
+}
+
 /// This node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {

@@ -194,3 +194,6 @@ impl Stripe {
         self.newest = at;
     }
 }
+
+#[cfg(test)]
+mod tests;

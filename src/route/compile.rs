@@ -314,3 +314,6 @@ impl<'a> TargetsCache<'a> {
         targets
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,3 +104,91 @@ fn ejection_time(before: u32) -> Duration {
         .saturating_mul(1u32.checked_shl(before.min(16)).unwrap_or(u32::MAX))
         .min(limits::EJECT_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail_until_ejected(health: &Health, now: Millis) {
+        for i in 1..=limits::EJECT_AFTER_FAILURES {
+            assert_eq!(health.standing(now), Standing::Healthy);
+            assert_eq!(health.on_failed(now, || true), i == limits::EJECT_AFTER_FAILURES);
+        }
+        assert_eq!(health.standing(now), Standing::Ejected);
+    }
+
+    /// When the present ejection is over, as seen from `now`.
+    fn end_of_ejection(health: &Health, now: Millis) -> Duration {
+        let until = Millis(health.until.load(Relaxed));
+        assert_eq!(health.standing(Millis(until.0 - 1)), Standing::Ejected);
+        assert_eq!(health.standing(until), Standing::Due);
+        until.since(now)
+    }
+
+    #[test]
+    fn r7_failures_in_a_row_eject_for_a_growing_time() {
+        let health = Health::default();
+        let mut now = Millis(1_000);
+        fail_until_ejected(&health, now);
+        for seconds in [10, 20, 40, 80, 160, 300, 300] {
+            let time = end_of_ejection(&health, now);
+            assert_eq!(time, Duration::from_secs(seconds));
+            now = now.after(time);
+            assert!(health.try_probe(now));
+            assert!(health.on_failed(now, || unreachable!("a probe's failure needs no permission")));
+        }
+    }
+
+    #[test]
+    fn r7_failures_with_a_success_between_do_not() {
+        let health = Health::default();
+        for _ in 0..10 {
+            for _ in 1..limits::EJECT_AFTER_FAILURES {
+                assert!(!health.on_failed(Millis(1), || true));
+            }
+            health.on_connected();
+        }
+        assert_eq!(health.standing(Millis(1)), Standing::Healthy);
+    }
+
+    #[test]
+    fn r7_without_permission_it_stays() {
+        let health = Health::default();
+        assert!((0..10).all(|_| !health.on_failed(Millis(1), || false)));
+        assert_eq!(health.standing(Millis(1)), Standing::Healthy);
+        assert!(health.on_failed(Millis(1), || true), "and goes at the next failure with it");
+    }
+
+    #[test]
+    fn r8_one_connection_probes() {
+        let health = Health::default();
+        fail_until_ejected(&health, Millis(0));
+        let due = Millis(0).after(limits::EJECT_FIRST);
+        assert!(!health.try_probe(Millis(due.0 - 1)), "not before its time");
+        assert!(health.try_probe(due));
+        assert!(!health.try_probe(due), "only one");
+        assert_eq!(health.standing(due), Standing::Ejected, "the others keep away");
+        // The prober never came back with an answer: another may try.
+        assert!(health.try_probe(due.after(limits::EJECT_FIRST)));
+    }
+
+    #[test]
+    fn r8_failures_of_those_who_had_no_other_choice_do_not_lengthen_it() {
+        let health = Health::default();
+        fail_until_ejected(&health, Millis(0));
+        assert!((0..10).all(|_| !health.on_failed(Millis(5_000), || true)));
+        assert_eq!(end_of_ejection(&health, Millis(0)), limits::EJECT_FIRST);
+    }
+
+    #[test]
+    fn r9_a_success_forgets_everything() {
+        let health = Health::default();
+        fail_until_ejected(&health, Millis(0));
+        let due = Millis(0).after(limits::EJECT_FIRST);
+        assert!(health.try_probe(due));
+        assert!(health.on_failed(due, || true));
+        health.on_connected();
+        fail_until_ejected(&health, due);
+        assert_eq!(end_of_ejection(&health, due), limits::EJECT_FIRST);
+    }
+}

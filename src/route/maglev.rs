@@ -101,3 +101,6 @@ fn populate<T: Copy + Default>(mut walks: Vec<Walk>, size: usize, slot: impl Fn(
     }
     slots
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
 pub mod affinity;
 pub mod compile;
 pub mod endpoint;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod frontends;
 pub mod health;
 pub mod maglev;

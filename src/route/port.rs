@@ -68,7 +68,7 @@ impl PortRoute {
     /// [`Refusal::ServiceLimit`] or [`Refusal::ClientLimit`].
     pub fn try_admit(&self, client: ClientAddr) -> Result<Admission, Refusal> {
         if self.max_connections.is_none() && self.max_connections_per_client.is_none() {
-            return Ok(Admission(None));
+            return Ok(Admission { _seat: None });
         }
         let max = self.max_connections.unwrap_or(u32::MAX);
         let one_more = |n: u32| (n < max).then_some(n + 1);
@@ -91,13 +91,15 @@ impl PortRoute {
             drop(clients);
             seat.client = Some(client);
         }
-        Ok(Admission(Some(seat)))
+        Ok(Admission { _seat: Some(seat) })
     }
 }
 
 /// A session's place under the limits of its Service, given back on drop.
 #[derive(Debug)]
-pub struct Admission(#[expect(dead_code, reason = "held for its drop")] Option<Seat>);
+pub struct Admission {
+    _seat: Option<Seat>,
+}
 
 #[derive(Debug)]
 struct Seat {
@@ -182,4 +184,100 @@ impl PortState {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::types::{NamespacedName, Protocol};
+
+    fn route(settings: PortSettings) -> PortRoute {
+        let name = ServicePortName {
+            service: NamespacedName::new("default", "web"),
+            port: "".into(),
+            protocol: Protocol::Tcp,
+        };
+        PortRoute::new(Arc::new(PortState::new(name, 2)), settings)
+    }
+
+    fn client(address: &str) -> ClientAddr {
+        ClientAddr(SocketAddr::new(address.parse().unwrap(), 1))
+    }
+
+    fn addr(i: u8) -> EndpointAddr {
+        EndpointAddr(SocketAddr::from(([10, 0, 0, i], 80)))
+    }
+
+    #[test]
+    fn without_limits_admission_costs_nothing() {
+        let route = route(PortSettings::default());
+        assert!(route.try_admit(client("10.0.0.1")).unwrap()._seat.is_none());
+        assert_eq!(Arc::strong_count(&route.state), 1);
+    }
+
+    #[test]
+    fn a_services_limit_counts_all_clients_and_places_come_back() {
+        let route = route(PortSettings { max_connections: Some(2), ..PortSettings::default() });
+        let first = route.try_admit(client("10.0.0.1")).unwrap();
+        let _second = route.try_admit(client("10.0.0.2")).unwrap();
+        assert_eq!(route.try_admit(client("10.0.0.3")).unwrap_err(), Refusal::ServiceLimit);
+        drop(first);
+        let _third = route.try_admit(client("10.0.0.3")).unwrap();
+        assert_eq!(route.try_admit(client("10.0.0.3")).unwrap_err(), Refusal::ServiceLimit);
+    }
+
+    #[test]
+    fn a_clients_limit_is_its_own_and_a_refusal_takes_no_place() {
+        let settings = PortSettings {
+            max_connections: Some(2),
+            max_connections_per_client: Some(1),
+            idle_timeout: None,
+        };
+        let route = route(settings);
+        let first = route.try_admit(client("10.0.0.1")).unwrap();
+        for again in ["10.0.0.1", "::ffff:10.0.0.1"] {
+            assert_eq!(route.try_admit(client(again)).unwrap_err(), Refusal::ClientLimit);
+        }
+        let _second = route.try_admit(client("10.0.0.2")).unwrap();
+        drop(first);
+        let _again = route.try_admit(client("10.0.0.1")).unwrap();
+        drop(_again);
+        assert_eq!(lock(&route.state.clients).len(), 1, "nothing is kept for clients without a session");
+    }
+
+    #[test]
+    fn a_limit_of_zero_admits_nobody() {
+        let of_service = route(PortSettings { max_connections: Some(0), ..PortSettings::default() });
+        assert_eq!(of_service.try_admit(client("10.0.0.1")).unwrap_err(), Refusal::ServiceLimit);
+        let of_client =
+            route(PortSettings { max_connections_per_client: Some(0), ..PortSettings::default() });
+        assert_eq!(of_client.try_admit(client("10.0.0.1")).unwrap_err(), Refusal::ClientLimit);
+        assert!(lock(&of_client.state.clients).is_empty());
+        assert_eq!(of_client.state.sessions.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn r3_the_same_address_and_pod_is_the_same_endpoint_while_anything_refers_to_it() {
+        let state = route(PortSettings::default()).state;
+        let pod = Arc::from("web-0");
+        let first = state.endpoint(addr(1), Some(&pod));
+        assert!(Arc::ptr_eq(&first, &state.endpoint(addr(1), Some(&pod))));
+        let replaced = state.endpoint(addr(1), Some(&Arc::from("web-1")));
+        assert!(!Arc::ptr_eq(&first, &replaced), "another pod starts healthy");
+        assert!(Arc::ptr_eq(&first.stats, &replaced.stats), "and counts on");
+    }
+
+    #[test]
+    fn r6_an_endpoint_that_left_is_listed_until_its_last_session_is_over() {
+        let state = route(PortSettings::default()).state;
+        let (stays, leaves) = (state.endpoint(addr(1), None), state.endpoint(addr(2), None));
+        let session = leaves.clone();
+        drop(leaves);
+        assert_eq!(state.endpoints().len(), 2);
+        drop(session);
+        let left: Vec<_> = state.endpoints().iter().map(|e| e.addr).collect();
+        assert_eq!(left, [stays.addr]);
+    }
 }

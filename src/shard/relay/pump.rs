@@ -86,7 +86,7 @@ pub(super) async fn pump(mut line: impl Line) -> Result<(), Fault> {
 /// Copies through receive buffers until the stream ends or should be spliced.
 async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
     meter.start_copying();
-    let mut stopping = false;
+    let (mut stopping, mut leaving) = (false, false);
     loop {
         match line.receive().await.map_err(source)? {
             Got::Data(mut chunk) => {
@@ -104,13 +104,15 @@ async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
                         Err(error) => return Err(sink(error)),
                     }
                 }
-                if meter.wants_splice() && !stopping {
+                // Once decided, small pieces on the way do not change it: they are the end of a large message.
+                leaving |= meter.wants_splice();
+                if leaving && !stopping {
                     line.stop_receiving();
                     stopping = true;
                 }
             }
             Got::Eof => return Ok(Next::End),
-            Got::Stopped if meter.wants_splice() => return Ok(Next::Change),
+            Got::Stopped if leaving => return Ok(Next::Change),
             Got::Stopped => stopping = false,
         }
     }

@@ -1,0 +1,194 @@
+//! The annotations of ringport: what a Service may ask for beyond the Kubernetes API.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::k8s::field::{FieldProblem, nearest};
+use crate::k8s::model::Algorithm;
+
+const PREFIX: &str = "ringport.io/";
+const ALGORITHM: &str = "ringport.io/algorithm";
+const MAX_CONNECTIONS: &str = "ringport.io/max-connections";
+const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client";
+const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
+const KNOWN: [&str; 4] = [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT];
+
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("least-connections", Algorithm::LeastConnections),
+    ("maglev", Algorithm::Maglev),
+    ("random", Algorithm::Random),
+    ("round-robin", Algorithm::RoundRobin),
+];
+
+/// What the annotations ask for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    pub(super) algorithm: Algorithm,
+    pub(super) max_connections: Option<u32>,
+    pub(super) max_connections_per_client: Option<u32>,
+    pub(super) idle_timeout: Option<Duration>,
+}
+
+/// Reads the annotations of ringport among all of a Service.
+pub(super) fn read(
+    annotations: Option<&BTreeMap<String, String>>,
+    problems: &mut Vec<FieldProblem>,
+) -> Wishes {
+    let mut wishes = Wishes::default();
+    let ours = annotations.into_iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
+    for (key, value) in ours {
+        let field = format!("metadata.annotations[{key}]");
+        let bad = match key.as_str() {
+            ALGORITHM => set(&mut wishes.algorithm, algorithm(&field, value)),
+            MAX_CONNECTIONS => set(&mut wishes.max_connections, limit(&field, value)),
+            MAX_CONNECTIONS_PER_CLIENT => set(&mut wishes.max_connections_per_client, limit(&field, value)),
+            IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
+            unknown => Some(unknown_annotation(&field, unknown)),
+        };
+        problems.extend(bad);
+    }
+    wishes
+}
+
+fn set<T>(wish: &mut T, read: Result<T, FieldProblem>) -> Option<FieldProblem> {
+    match read {
+        Ok(value) => {
+            *wish = value;
+            None
+        }
+        Err(problem) => Some(problem),
+    }
+}
+
+fn algorithm(field: &str, value: &str) -> Result<Algorithm, FieldProblem> {
+    let known = ALGORITHMS.iter().find(|(name, _)| *name == value);
+    let names = ALGORITHMS.map(|(name, _)| name);
+    known.map(|(_, algorithm)| *algorithm).ok_or_else(|| FieldProblem::unsupported(field, value, &names))
+}
+
+fn limit(field: &str, value: &str) -> Result<Option<u32>, FieldProblem> {
+    let rule = "must be a number between 1 and 4294967295";
+    let number = value.parse().ok().filter(|&number: &u32| number > 0);
+    number.map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
+}
+
+fn timeout(field: &str, value: &str) -> Result<Option<Duration>, FieldProblem> {
+    let rule = "must be a time such as 30s, 5m or 1h, or 0 for never";
+    duration(value).map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
+}
+
+/// `0`, or whole numbers with units: `90s`, `1h30m`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut total) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let (digits, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let milliseconds: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        let number: u64 = digits.parse().ok()?;
+        total = total.checked_add(Duration::from_millis(number.checked_mul(milliseconds)?))?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+fn unknown_annotation(field: &str, key: &str) -> FieldProblem {
+    let problem = FieldProblem::warning(field, "ringport knows no such annotation and ignores it");
+    match nearest(key, &KNOWN) {
+        Some(known) => problem.with_hint(format!("did you mean {known}?")),
+        None => problem.with_hint(format!("it knows {}", KNOWN.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Severity;
+
+    fn parse(entries: &[(&str, &str)]) -> (Wishes, Vec<FieldProblem>) {
+        let annotations =
+            entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut problems = Vec::new();
+        (read(Some(&annotations), &mut problems), problems)
+    }
+
+    #[test]
+    fn good_values() {
+        let (wishes, problems) = parse(&[
+            (ALGORITHM, "maglev"),
+            (MAX_CONNECTIONS, "100"),
+            (MAX_CONNECTIONS_PER_CLIENT, "4294967295"),
+            (IDLE_TIMEOUT, "5m"),
+            ("other.io/algorithm", "whatever"),
+        ]);
+        assert_eq!(problems, []);
+        assert_eq!(
+            wishes,
+            Wishes {
+                algorithm: Algorithm::Maglev,
+                max_connections: Some(100),
+                max_connections_per_client: Some(u32::MAX),
+                idle_timeout: Some(Duration::from_secs(300)),
+            }
+        );
+    }
+
+    #[test]
+    fn durations() {
+        let table = [
+            ("0", Some(0)),
+            ("30s", Some(30_000)),
+            ("1h30m", Some(5_400_000)),
+            ("500ms", Some(500)),
+            ("", None),
+            ("30", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("30 s", None),
+            ("5d", None),
+            ("99999999999999999999h", None),
+            ("18446744073709551615h", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_errors_and_unknown_names_are_warnings() {
+        let (wishes, problems) = parse(&[
+            (ALGORITHM, "least-conections"),
+            (MAX_CONNECTIONS, "0"),
+            (MAX_CONNECTIONS_PER_CLIENT, "many"),
+            (IDLE_TIMEOUT, "30"),
+            ("ringport.io/idletimeout", "30s"),
+        ]);
+        assert_eq!(wishes, Wishes::default());
+        let texts: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
+        assert_eq!(
+            texts,
+            [
+                "metadata.annotations[ringport.io/algorithm]: Unsupported value: \"least-conections\": supported \
+             values: \"least-connections\", \"maglev\", \"random\", \"round-robin\"",
+                "metadata.annotations[ringport.io/idle-timeout]: Invalid value: \"30\": must be a time such as \
+             30s, 5m or 1h, or 0 for never",
+                "metadata.annotations[ringport.io/idletimeout]: ringport knows no such annotation and ignores it",
+                "metadata.annotations[ringport.io/max-connections]: Invalid value: \"0\": must be a number \
+             between 1 and 4294967295",
+                "metadata.annotations[ringport.io/max-connections-per-client]: Invalid value: \"many\": must be \
+             a number between 1 and 4294967295",
+            ]
+        );
+        assert_eq!(problems[2].severity, Severity::Warning);
+        assert_eq!(problems[2].hint.as_deref(), Some("did you mean ringport.io/idle-timeout?"));
+    }
+}

@@ -1,0 +1,435 @@
+//! What a world becomes, and what a change leaves alone.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::k8s::model::{Algorithm, ServiceKind, SlicePort};
+use crate::problem::Severity;
+use crate::route::fixture::{WorldExt, ip, name, port, ready, service, slice, world};
+
+fn compiler() -> Compiler {
+    with_options(CompileOptions::default())
+}
+
+fn with_options(options: CompileOptions) -> Compiler {
+    Compiler::new(options, 2)
+}
+
+/// Everything as text: `TCP *:30080 NodePort default/web -> 10.0.0.1:8080 10.0.0.2:8080`.
+fn text(compiled: &Compiled) -> Vec<String> {
+    let line = |frontend: &Arc<Frontend>| {
+        let endpoints: Vec<_> = frontend.targets.endpoints.iter().map(|e| e.addr.to_string()).collect();
+        let (key, kind, port) = (frontend.key, frontend.kind, &frontend.port.name);
+        format!("{key} {kind:?} {port} -> {}", endpoints.join(" "))
+    };
+    compiled.frontends.values().map(line).collect()
+}
+
+fn problems(compiled: &Compiled) -> Vec<String> {
+    compiled.problems.iter().map(Problem::to_string).collect()
+}
+
+fn frontend(compiled: &Compiled, text: &str) -> Arc<Frontend> {
+    compiled.frontends.values().find(|f| f.key.to_string() == text).unwrap().clone()
+}
+
+/// A Service with every kind of address.
+fn everything() -> Service {
+    Service {
+        kind: ServiceKind::LoadBalancer,
+        cluster_ips: vec![ip("10.96.0.1"), ip("fd96::1")],
+        external_ips: vec![ip("192.0.2.1")],
+        load_balancer_ips: vec![ip("198.51.100.1")],
+        ..service("web", 30080, 0)
+    }
+}
+
+#[test]
+fn a_node_port_service_is_served_on_every_address() {
+    let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.2", "10.0.0.1"]);
+    let compiled = compiler().compile(&world);
+    assert_eq!(text(&compiled), ["TCP *:30080 NodePort default/web -> 10.0.0.1:8080 10.0.0.2:8080"]);
+    assert!(compiled.changed && compiled.problems.is_empty());
+    assert_eq!(compiled.changes.added.len(), 1);
+}
+
+#[test]
+fn node_ports_are_served_on_chosen_addresses() {
+    let addresses = NodePortAddresses::Only(vec![ip("192.168.0.1"), ip("fd00::1")]);
+    let options = CompileOptions { nodeport_addresses: addresses, cluster_ips: false };
+    let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1", "fd01::1"]);
+    assert_eq!(
+        text(&with_options(options).compile(&world)),
+        [
+            "TCP 192.168.0.1:30080 NodePort default/web -> 10.0.0.1:8080",
+            "TCP [fd00::1]:30080 NodePort default/web -> [fd01::1]:8080",
+        ]
+    );
+}
+
+#[test]
+fn every_kind_of_address_is_served_and_cluster_ips_on_request() {
+    let world = world().with(everything()).with_pods("web", &["10.0.0.1"]);
+    let mut expected = vec![
+        "TCP *:30080 NodePort default/web -> 10.0.0.1:8080",
+        "TCP 192.0.2.1:80 ExternalIp default/web -> 10.0.0.1:8080",
+        "TCP 198.51.100.1:80 LoadBalancer default/web -> 10.0.0.1:8080",
+    ];
+    assert_eq!(text(&compiler().compile(&world)), expected);
+    expected.insert(1, "TCP 10.96.0.1:80 ClusterIp default/web -> 10.0.0.1:8080");
+    expected.push("TCP [fd96::1]:80 ClusterIp default/web -> ");
+    let options = CompileOptions { cluster_ips: true, ..CompileOptions::default() };
+    assert_eq!(text(&with_options(options).compile(&world)), expected);
+}
+
+#[test]
+fn frontends_of_equal_lists_share_one_route_and_one_list() {
+    let world = world().with(everything()).with_pods("web", &["10.0.0.1", "10.0.0.2"]);
+    let compiled = compiler().compile(&world);
+    let first = frontend(&compiled, "TCP *:30080");
+    for other in ["TCP 192.0.2.1:80", "TCP 198.51.100.1:80"] {
+        let other = frontend(&compiled, other);
+        assert!(Arc::ptr_eq(&first.port, &other.port) && Arc::ptr_eq(&first.targets, &other.targets));
+    }
+}
+
+#[test]
+fn a_wildcard_has_the_endpoints_of_both_families() {
+    let world = world().with(service("web", 30080, 0)).with_pods("web", &["fd01::1", "10.0.0.1"]);
+    assert_eq!(
+        text(&compiler().compile(&world)),
+        ["TCP *:30080 NodePort default/web -> 10.0.0.1:8080 [fd01::1]:8080"]
+    );
+}
+
+#[test]
+fn policies_choose_the_list_by_kind_of_frontend() {
+    let away =
+        |address: &str| crate::k8s::model::SliceEndpoint { node: Some("other".into()), ..ready(address) };
+    let options = CompileOptions { cluster_ips: true, ..CompileOptions::default() };
+    for (external, internal, outside, inside) in [
+        (TrafficPolicy::Local, TrafficPolicy::Cluster, 1, 2),
+        (TrafficPolicy::Cluster, TrafficPolicy::Local, 2, 1),
+    ] {
+        let service = Service { external_policy: external, internal_policy: internal, ..everything() };
+        let slices = vec![slice("web", vec![ready("10.0.0.1"), away("10.0.0.2")])];
+        let compiled =
+            with_options(options.clone()).compile(&world().with(service).with_slices("web", slices));
+        for (key, count) in [
+            ("TCP *:30080", outside),
+            ("TCP 192.0.2.1:80", outside),
+            ("TCP 198.51.100.1:80", outside),
+            ("TCP 10.96.0.1:80", inside),
+        ] {
+            assert_eq!(frontend(&compiled, key).targets.endpoints.len(), count, "{key} {external:?}");
+        }
+    }
+}
+
+#[test]
+fn tcp_and_udp_ports_of_one_number_are_two_and_sctp_is_a_warning() {
+    let mut dns = service("dns", 30053, 0);
+    dns.ports = vec![
+        port("tcp", Protocol::Tcp, 53, Some(30053)),
+        port("udp", Protocol::Udp, 53, Some(30053)),
+        port("sctp", Protocol::Sctp, 53, Some(30053)),
+    ];
+    let named = |name: &str, protocol, port| SlicePort { name: name.into(), protocol, port };
+    let ports = vec![named("tcp", Protocol::Tcp, 5301), named("udp", Protocol::Udp, 5302)];
+    let slice = EndpointSlice { ports, ..slice("dns", vec![ready("10.0.0.1")]) };
+    let compiled = compiler().compile(&world().with(dns).with_slices("dns", vec![slice]));
+    assert_eq!(
+        text(&compiled),
+        [
+            "TCP *:30053 NodePort default/dns:tcp -> 10.0.0.1:5301",
+            "UDP *:30053 NodePort default/dns:udp -> 10.0.0.1:5302",
+        ]
+    );
+    assert_eq!(
+        problems(&compiled),
+        ["Service default/dns: spec.ports[2].protocol: SCTP ports are not served (use TCP or UDP)"]
+    );
+    assert_eq!(compiled.problems[0].severity, Severity::Warning);
+}
+
+#[test]
+fn r5_a_service_without_endpoints_keeps_its_frontends() {
+    let compiled = compiler().compile(&world().with(service("web", 30080, 0)));
+    assert_eq!(text(&compiled), ["TCP *:30080 NodePort default/web -> "]);
+}
+
+// === what a change leaves alone ===
+
+#[test]
+fn r1_an_equal_world_changes_nothing() {
+    let build = || {
+        let world = world().with(everything()).with_pods("web", &["10.0.0.1"]);
+        world.with(service("other", 30081, 1)).with_pods("other", &["10.0.0.2"])
+    };
+    let mut compiler = compiler();
+    let first = compiler.compile(&build());
+    // Equal objects, none of them the same.
+    let second = compiler.compile(&build());
+    assert!(first.changed && !second.changed && second.changes.is_empty());
+    assert!(first.frontends.values().zip(second.frontends.values()).all(|(a, b)| Arc::ptr_eq(a, b)));
+}
+
+#[test]
+fn r1_what_does_not_matter_to_the_data_plane_changes_nothing() {
+    let mut compiler = compiler();
+    let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1"]);
+    compiler.compile(&world);
+    let not_ready = crate::k8s::model::SliceEndpoint { ready: false, ..ready("10.0.0.9") };
+    let world = world.with(Service { uid: "u".into(), age_rank: 7, ..service("web", 30080, 0) });
+    let world = world.with_slices("web", vec![slice("web", vec![ready("10.0.0.1"), not_ready])]);
+    let world = world.with_pods("no-such-service", &["10.0.0.3"]);
+    assert!(!compiler.compile(&world).changed);
+}
+
+#[test]
+fn r2_a_change_leaves_other_services_alone() {
+    let mut compiler = compiler();
+    let world = world().with(service("a", 30001, 0)).with_pods("a", &["10.0.0.1"]);
+    let world = world.with(service("b", 30002, 0)).with_pods("b", &["10.0.0.2"]);
+    let first = compiler.compile(&world);
+    let second = compiler.compile(&world.with_pods("b", &["10.0.0.2", "10.0.0.3"]));
+    assert!(second.changed);
+    assert_eq!(second.changes.updated, [frontend(&second, "TCP *:30002").key]);
+    assert!(Arc::ptr_eq(&frontend(&first, "TCP *:30001"), &frontend(&second, "TCP *:30001")));
+    let (before, after) = (frontend(&first, "TCP *:30002"), frontend(&second, "TCP *:30002"));
+    assert!(Arc::ptr_eq(&before.port, &after.port), "the route of the port has not changed");
+    assert!(!Arc::ptr_eq(&before.targets, &after.targets));
+}
+
+#[test]
+fn r3_endpoints_stay_the_same_across_changes() {
+    let mut compiler = compiler();
+    let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1", "10.0.0.2"]);
+    let first = frontend(&compiler.compile(&world), "TCP *:30080");
+    let changed = Service { affinity: Some(Duration::from_secs(9)), ..service("web", 30080, 0) };
+    let world = world.with(changed).with_pods("web", &["10.0.0.2", "10.0.0.3"]);
+    let second = frontend(&compiler.compile(&world), "TCP *:30080");
+    assert!(Arc::ptr_eq(&first.targets.endpoints[1], &second.targets.endpoints[0]));
+    assert!(Arc::ptr_eq(&first.port.stats, &second.port.stats));
+}
+
+#[test]
+fn r3_an_endpoint_that_comes_back_while_it_has_sessions_is_the_same() {
+    let mut compiler = compiler();
+    let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1", "10.0.0.2"]);
+    let session = frontend(&compiler.compile(&world), "TCP *:30080").targets.endpoints[1].clone();
+    compiler.compile(&world.clone().with_pods("web", &["10.0.0.1"]));
+    let back = frontend(&compiler.compile(&world), "TCP *:30080").targets.endpoints[1].clone();
+    assert!(Arc::ptr_eq(&session, &back));
+}
+
+#[test]
+fn settings_of_a_service_reach_its_ports_and_keep_their_state() {
+    let mut compiler = compiler();
+    let plain = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1"]);
+    let first = frontend(&compiler.compile(&plain), "TCP *:30080");
+    let limited = Service {
+        max_connections: Some(10),
+        max_connections_per_client: Some(2),
+        idle_timeout: Some(Duration::from_secs(5)),
+        ..service("web", 30080, 0)
+    };
+    let second = frontend(&compiler.compile(&plain.with(limited)), "TCP *:30080");
+    assert_eq!(second.port.max_connections, Some(10));
+    assert_eq!(second.port.max_connections_per_client, Some(2));
+    assert_eq!(second.port.idle_timeout, Some(Duration::from_secs(5)));
+    assert!(Arc::ptr_eq(&first.port.state, &second.port.state));
+    assert!(Arc::ptr_eq(&first.targets, &second.targets));
+}
+
+#[test]
+fn the_ledger_lives_while_the_service_has_affinity() {
+    let mut compiler = compiler();
+    let affine = || Service { affinity: Some(Duration::from_secs(60)), ..service("web", 30080, 0) };
+    let pods = world().with_pods("web", &["10.0.0.1"]);
+    let state = frontend(&compiler.compile(&pods.clone().with(affine())), "TCP *:30080").port.state.clone();
+    let (client, endpoint) = (ip("192.0.2.9"), state.endpoints()[0].addr);
+    state.ledger.record(client, endpoint, crate::clock::Millis(1), Duration::from_secs(60));
+    let longer = Service { affinity: Some(Duration::from_secs(90)), ..affine() };
+    compiler.compile(&pods.clone().with(longer).with_pods("web", &["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(state.ledger.clients(), 1, "it survives changes");
+    compiler.compile(&pods.with(Service { affinity: None, ..affine() }));
+    assert_eq!(state.ledger.clients(), 0, "but not the end of affinity");
+}
+
+#[test]
+fn r6_a_removed_service_is_listed_while_it_has_sessions_and_counts_on_if_it_returns() {
+    use crate::route::snapshot::RoutingSnapshot;
+    let mut compiler = compiler();
+    let full = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1"]);
+    let session = frontend(&compiler.compile(&full), "TCP *:30080").port.clone();
+    let gone = compiler.compile(&full.clone().without("web"));
+    assert!(gone.changed && gone.frontends.is_empty());
+    let snapshot = RoutingSnapshot::new(2, gone.frontends).with_departed(gone.departed);
+    assert_eq!(snapshot.ports().keys().map(|k| k.to_string()).collect::<Vec<_>>(), ["default/web"]);
+    let back = compiler.compile(&full);
+    assert!(Arc::ptr_eq(&session.state, &frontend(&back, "TCP *:30080").port.state));
+    drop((session, back));
+    let gone = compiler.compile(&world());
+    let snapshot = RoutingSnapshot::new(4, gone.frontends).with_departed(gone.departed);
+    assert!(snapshot.ports().is_empty(), "without a session it is gone at once");
+}
+
+#[test]
+fn the_node_changes_what_is_local() {
+    let mut compiler = compiler();
+    let local = Service { external_policy: TrafficPolicy::Local, ..service("web", 30080, 0) };
+    let here = world().with(local).with_pods("web", &["10.0.0.1"]);
+    assert_eq!(text(&compiler.compile(&here)), ["TCP *:30080 NodePort default/web -> 10.0.0.1:8080"]);
+    let elsewhere = World { node: Arc::new(Node { name: "them".into(), zone: None }), ..here };
+    assert_eq!(text(&compiler.compile(&elsewhere)), ["TCP *:30080 NodePort default/web -> "]);
+}
+
+#[test]
+fn a_new_algorithm_is_a_new_list_of_the_same_endpoints() {
+    let mut compiler = compiler();
+    let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1"]);
+    let first = frontend(&compiler.compile(&world), "TCP *:30080");
+    let world = world.with(Service { algorithm: Algorithm::Maglev, ..service("web", 30080, 0) });
+    let second = frontend(&compiler.compile(&world), "TCP *:30080");
+    assert!(!Arc::ptr_eq(&first.targets, &second.targets));
+    assert!(Arc::ptr_eq(&first.targets.endpoints[0], &second.targets.endpoints[0]));
+}
+
+// === conflicts ===
+
+fn with_external_ip(name: &str, node_port: u16, age_rank: u64) -> Service {
+    Service { external_ips: vec![ip("192.0.2.1")], ..service(name, node_port, age_rank) }
+}
+
+#[test]
+fn r4_the_oldest_service_wins_and_the_loser_is_told_and_gets_it_when_it_is_free() {
+    let mut compiler = compiler();
+    let world = world().with(with_external_ip("new", 30001, 2)).with(with_external_ip("old", 30002, 1));
+    let compiled = compiler.compile(&world);
+    assert_eq!(frontend(&compiled, "TCP 192.0.2.1:80").port.name.service, name("old"));
+    assert_eq!(
+        problems(&compiled),
+        [
+            "Service default/new: spec.externalIPs: TCP 192.0.2.1:80 already belongs to Service default/old, which is \
+          older (change one of the two Services; this one is served when the other gives it up)"
+        ]
+    );
+    assert_eq!(compiled.frontends.len(), 3, "both keep their nodePorts");
+    let freed = compiler.compile(&world.without("old"));
+    assert_eq!(frontend(&freed, "TCP 192.0.2.1:80").port.name.service, name("new"));
+    assert!(freed.problems.is_empty());
+}
+
+#[test]
+fn r4_an_older_service_takes_over_whenever_it_comes() {
+    let mut compiler = compiler();
+    let world = world().with(with_external_ip("new", 30001, 2));
+    compiler.compile(&world);
+    let compiled = compiler.compile(&world.with(with_external_ip("old", 30002, 1)));
+    assert_eq!(frontend(&compiled, "TCP 192.0.2.1:80").port.name.service, name("old"));
+    assert_eq!(compiled.problems.len(), 1);
+}
+
+#[test]
+fn r4_of_two_ports_of_one_service_the_first_wins() {
+    let addresses = NodePortAddresses::Only(vec![ip("192.0.2.1")]);
+    let options = CompileOptions { nodeport_addresses: addresses, cluster_ips: false };
+    let mut service = with_external_ip("web", 30001, 0);
+    service.ports.push(port("second", Protocol::Tcp, 30001, Some(30002)));
+    let compiled = with_options(options).compile(&world().with(service));
+    assert_eq!(frontend(&compiled, "TCP 192.0.2.1:30001").kind, FrontendKind::NodePort);
+    assert_eq!(
+        problems(&compiled),
+        [
+            "Service default/web: spec.externalIPs: TCP 192.0.2.1:30001 already belongs to Service default/web, another \
+          port of the same Service (give each port of the Service its own number)"
+        ]
+    );
+}
+
+#[test]
+fn r4_one_address_in_two_roles_of_one_port_is_no_conflict() {
+    let service = Service {
+        cluster_ips: vec![ip("192.0.2.1")],
+        external_ips: vec![ip("192.0.2.1"), ip("192.0.2.1")],
+        load_balancer_ips: vec![ip("192.0.2.1")],
+        ..everything()
+    };
+    let options = CompileOptions { cluster_ips: true, ..CompileOptions::default() };
+    let compiled = with_options(options).compile(&world().with(service));
+    assert_eq!(frontend(&compiled, "TCP 192.0.2.1:80").kind, FrontendKind::ExternalIp);
+    assert_eq!((compiled.frontends.len(), compiled.problems.len()), (2, 0));
+}
+
+// === any history ===
+
+#[derive(Clone, Debug)]
+enum Change {
+    Service { name: u8, node_port: u16, external: bool, affinity: bool, rank: u64 },
+    Remove(u8),
+    Pods { name: u8, pods: Vec<u8> },
+    Node(bool),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let service = (0u8..4, 30000u16..30003, any::<bool>(), any::<bool>(), 0u64..3).prop_map(
+        |(name, node_port, external, affinity, rank)| Change::Service {
+            name,
+            node_port,
+            external,
+            affinity,
+            rank,
+        },
+    );
+    let pods = (0u8..4, proptest::collection::vec(0u8..5, 0..5))
+        .prop_map(|(name, pods)| Change::Pods { name, pods });
+    let change = prop_oneof![4 => service, 1 => (0u8..4).prop_map(Change::Remove), 4 => pods, 1 => any::<bool>().prop_map(Change::Node)];
+    proptest::collection::vec(change, 1..40)
+}
+
+fn apply(world: World, change: &Change) -> World {
+    let label = |n: &u8| format!("s{n}");
+    match change {
+        Change::Service { name, node_port, external, affinity, rank } => {
+            let mut service = service(&label(name), *node_port, *rank);
+            service.external_ips = external.then(|| ip("192.0.2.1")).into_iter().collect();
+            service.affinity = affinity.then_some(Duration::from_secs(60));
+            service.external_policy = if *rank == 0 { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
+            world.with(service)
+        }
+        Change::Remove(name) => world.without(&label(name)),
+        Change::Pods { name, pods } => {
+            let pods: Vec<_> = pods.iter().map(|p| format!("10.0.0.{p}")).collect();
+            world.with_pods(&label(name), &pods.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        Change::Node(here) => {
+            let name = if *here { "us" } else { "them" };
+            World { node: Arc::new(Node { name: name.into(), zone: None }), ..world }
+        }
+    }
+}
+
+proptest! {
+    /// Step by step or at once: the same snapshot and the same problems; and `changed` says whether the
+    /// frontends differ (R1).
+    #[test]
+    fn r1_the_way_to_a_world_does_not_matter(changes in changes()) {
+        let mut compiler = compiler();
+        let mut now = world();
+        let mut before = compiler.compile(&now);
+        for change in &changes {
+            now = apply(now, change);
+            let after = compiler.compile(&now);
+            let same = before.frontends.len() == after.frontends.len()
+                && before.frontends.iter().zip(&after.frontends).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1));
+            prop_assert_eq!(after.changed, !same);
+            let fresh = self::compiler().compile(&now);
+            prop_assert_eq!(text(&after), text(&fresh));
+            prop_assert_eq!(problems(&after), problems(&fresh));
+            before = after;
+        }
+    }
+}
