@@ -1,14 +1,14 @@
 //! Pods that refuse, die, hang or are not there.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::client::{End, ask, end_of, reset, try_connect};
+use crate::harness::client::{End, ask, end_of, end_of_new, reset, try_connect, until_refused};
 use crate::harness::manifest::pod;
 use crate::harness::pod::{Pod, listen, named};
 use crate::harness::process::Ringport;
@@ -62,7 +62,7 @@ fn when_all_pods_refuse_the_client_is_told_at_once() {
     }
     drop(listeners);
     let ringport = Ringport::start(&world, &[]);
-    let (took, end) = time(|| end_of(&mut try_connect(local(node_port)).unwrap()));
+    let (took, end) = time(|| end_of_new(local(node_port)));
     assert_eq!(end, End::Reset);
     assert!(took < Duration::from_secs(3), "it took {took:?} to find out that nobody listens");
     ringport.until_metrics("it is counted", |metrics| metrics.refused("connect_failed") == 1);
@@ -113,10 +113,7 @@ fn pods_may_come_go_and_come_again() {
     world.apply("service", &web(node_port, target_port).yaml());
     let ringport = Ringport::start(&world, &[]);
     for _ in 0..5 {
-        let refused = |result: std::io::Result<TcpStream>| {
-            result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused).then_some(())
-        };
-        crate::harness::wait::until("connections are refused", || refused(try_connect(local(node_port))));
+        until_refused(local(node_port));
         world.apply("pod", &pod("late", "web", ip));
         crate::harness::wait::until("connections are served", || ask(local(node_port)).ok());
         for _ in 0..20 {
@@ -197,7 +194,7 @@ fn when_no_pod_answers_the_client_waits_no_longer_than_the_connect_timeout() {
     world.apply("service", &web(node_port, target_port).yaml());
     world.apply("hole", &pod("hole", "web", ip));
     let ringport = Ringport::start(&world, &["--connect-timeout", "1s"]);
-    let (took, end) = time(|| end_of(&mut try_connect(local(node_port)).unwrap()));
+    let (took, end) = time(|| end_of_new(local(node_port)));
     assert_eq!(end, End::Reset);
     assert!(took > Duration::from_millis(500) && took < Duration::from_secs(3), "{took:?}");
     ringport.until_metrics("it is counted", |metrics| metrics.refused("connect_failed") == 1);

@@ -83,14 +83,32 @@ fn the_same_while_splicing() {
     assert!(!rest.is_empty());
 }
 
-#[test]
-fn one_stuck_session_does_not_hold_up_the_others() {
-    let pair = Pair::start(&["--shards", "1"]);
-    let (_stuck, mut pod) = pair.session();
-    write_until_stuck(&mut pod, &mut Stream::new(1));
+/// All sessions of a shard receive into the same buffers. Those that are stuck must not keep them.
+fn stuck_sessions_hold_up_nobody(args: &[&str]) {
+    let pair = Pair::start(&[&["--shards", "1"], args].concat());
+    let mut sessions: Vec<_> = (0..24).map(|_| pair.session()).collect();
+    thread::scope(|scope| {
+        for (_, pod) in &mut sessions {
+            scope.spawn(|| write_until_stuck(pod, &mut Stream::new(1)));
+        }
+    });
     for _ in 0..20 {
         let (mut client, mut pod) = pair.session();
         exchange(&mut client, &mut pod, b"ping");
         exchange(&mut pod, &mut client, b"pong");
     }
+    // Their other direction is not stuck.
+    for (client, pod) in &mut sessions {
+        exchange(client, pod, b"are you there?");
+    }
+}
+
+#[test]
+fn stuck_sessions_do_not_hold_up_the_others() {
+    stuck_sessions_hold_up_nobody(&[]);
+}
+
+#[test]
+fn stuck_sessions_do_not_hold_up_the_others_while_copying() {
+    stuck_sessions_hold_up_nobody(&["--splice", "false"]);
 }

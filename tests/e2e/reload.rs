@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use crate::harness::client::{End, ask, end_of, exchange, finish};
+use crate::harness::client::{End, ask, end_of, exchange, finish, until_refused};
 use crate::harness::manifest::{Service, pod};
 use crate::harness::pod::{Pod, listen, named};
 use crate::harness::process::Ringport;
@@ -139,7 +139,7 @@ fn sessions_outlive_their_pod_and_their_service() {
     let (mut client, mut pod) = pair.session();
     exchange(&mut client, &mut pod, b"before");
     pair.world.delete("pod");
-    until("new connections are refused", || crate::harness::client::try_connect(pair.node).err());
+    until_refused(pair.node);
     exchange(&mut client, &mut pod, b"without the pod");
     exchange(&mut pod, &mut client, b"still");
     let before = pair.ringport.metrics().generation();
@@ -151,7 +151,7 @@ fn sessions_outlive_their_pod_and_their_service() {
     assert_eq!(end_of(&mut pod), End::Fin);
     finish(&pod);
     assert_eq!(end_of(&mut client), End::Fin);
-    assert_eq!(pair.ringport.session().reason(), "complete");
+    until("the access log has the session", || pair.ringport.sessions_that_ended("complete").pop());
 }
 
 #[test]

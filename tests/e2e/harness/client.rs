@@ -25,6 +25,26 @@ pub(crate) fn try_connect(to: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::connect_timeout(&to, PATIENCE).map(patient)
 }
 
+/// How a new connection ends on which neither side says anything. A reset may be there before connect(2) is.
+pub(crate) fn end_of_new(node: SocketAddr) -> End {
+    match try_connect(node) {
+        Ok(mut stream) => end_of(&mut stream),
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => End::Reset,
+        Err(error) => panic!("connect to {node}: {error}"),
+    }
+}
+
+/// Waits until connections are refused. Those that are not are reset, so that they leave no session.
+pub(crate) fn until_refused(node: SocketAddr) {
+    until("new connections are refused", || match try_connect(node) {
+        Ok(stream) => {
+            reset(stream);
+            None
+        }
+        Err(error) => (error.kind() == ErrorKind::ConnectionRefused).then_some(()),
+    });
+}
+
 /// A connection from an address of choice.
 pub(crate) fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;

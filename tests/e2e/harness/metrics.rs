@@ -94,7 +94,8 @@ fn sample(line: &str) -> Option<Sample> {
 /// GET over HTTP/1.1: the status and the body.
 pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = try_connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());

@@ -109,24 +109,29 @@ impl Ringport {
 
     /// What it wrote to standard output and standard error.
     pub(crate) fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Finished sessions, one value each; `outcome` is a key of the record.
-    pub(crate) fn sessions(&self) -> Vec<serde_json::Value> {
+    /// The records of finished sessions, as far as they are written.
+    pub(crate) fn sessions(&self) -> Vec<Session> {
         let text = std::fs::read_to_string(&self.access_log).unwrap_or_default();
         // The last line may be half written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        whole.lines().map(parse).collect()
+        whole.lines().map(|line| Session(parse(line))).collect()
     }
 
     /// Waits for the record of the only session there was.
     pub(crate) fn session(&self) -> Session {
-        let records =
+        let mut records =
             until("the access log has a session", || Some(self.sessions()).filter(|s| !s.is_empty()));
         assert_eq!(records.len(), 1, "{records:?}");
-        Session(records[0].clone())
+        records.remove(0)
+    }
+
+    /// The records of those that ended for this reason.
+    pub(crate) fn sessions_that_ended(&self, reason: &str) -> Vec<Session> {
+        self.sessions().into_iter().filter(|session| session.reason() == reason).collect()
     }
 
     /// How many descriptors it has open.
