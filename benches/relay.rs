@@ -2,6 +2,8 @@
 //!
 //! Read the figures beside `direct`, the same client and pod without ringport.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on may stop")]
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

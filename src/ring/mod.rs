@@ -28,11 +28,13 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::clock::{self, Millis};
+use crate::counter::Counter;
 use crate::limits;
 use buffers::Buffers;
 pub use buffers::Chunk;
@@ -51,7 +53,7 @@ pub struct RelayRing {
     timers: RefCell<Timers>,
     /// Counts every use by a task: [`drive`] goes on letting tasks run while it moves.
     touches: Cell<u64>,
-    stats: RingStats,
+    counters: Arc<RingCounters>,
     stopped: Cell<bool>,
 }
 
@@ -61,21 +63,17 @@ struct Inner {
     buffers: Buffers,
 }
 
-/// What a ring has done since it was made.
+/// What a ring counts.
 #[derive(Debug, Default)]
-pub struct RingStats {
-    /// Enters of the kernel.
-    pub enters: Cell<u64>,
+pub struct RingCounters {
+    /// Enters of the kernel that submit and wait.
+    pub enters: Counter,
     /// Completions taken.
-    pub completions: Cell<u64>,
-    /// Receives that found no buffer.
-    pub no_buffers: Cell<u64>,
-}
-
-impl RingStats {
-    fn count(cell: &Cell<u64>, n: u64) {
-        cell.set(cell.get() + n);
-    }
+    pub completions: Counter,
+    /// Receives that found no free buffer (ENOBUFS) and were armed again.
+    pub no_buffers: Counter,
+    /// Pipes open: a gauge.
+    pub pipes: Counter,
 }
 
 /// What a completion that nobody waits for carries.
@@ -84,11 +82,11 @@ const NOBODY: u64 = u64::MAX;
 // === impl RelayRing ===
 
 impl RelayRing {
-    /// A ring for the calling thread.
+    /// A ring for the calling thread, the only one that may add to these counters.
     ///
     /// # Errors
     /// Those of io_uring_setup(2): EPERM and ENOSYS where it is forbidden, ENOMEM under a memory limit.
-    pub fn new() -> io::Result<Ring> {
+    pub fn new(counters: Arc<RingCounters>) -> io::Result<Ring> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -101,14 +99,9 @@ impl RelayRing {
             inner: RefCell::new(Inner { ring, slots: Slots::default(), buffers }),
             timers: RefCell::new(Timers::default()),
             touches: Cell::new(0),
-            stats: RingStats::default(),
+            counters,
             stopped: Cell::new(false),
         }))
-    }
-
-    /// What it has done so far.
-    pub fn stats(&self) -> &RingStats {
-        &self.stats
     }
 
     /// Tells [`drive`] that a task of this shard was made or has work of its own.
@@ -168,7 +161,7 @@ impl RelayRing {
                 inner.ring.submitter().submit_with_args(1, &args)
             }
         };
-        RingStats::count(&self.stats.enters, 1);
+        self.counters.enters.add(1);
         if let Err(error) = result
             && !is_passing(&error)
         {
@@ -181,7 +174,7 @@ impl RelayRing {
                 inner.slots.complete(entry.user_data(), entry.result(), entry.flags(), &mut inner.buffers);
             }
         }
-        RingStats::count(&self.stats.completions, completions);
+        self.counters.completions.add(completions);
     }
 
     /// Wakes the tasks whose time has come. Returns whether there were any.
