@@ -48,7 +48,10 @@ pub(super) async fn connect(
                     refusal = Refusal::LocalError;
                 } else {
                     refusal = Refusal::ConnectFailed;
-                    candidates.failed(&endpoint, clock::now());
+                    if candidates.failed(&endpoint, clock::now()) {
+                        endpoint.stats.of(shard.index).ejected.add(1);
+                        tracing::info!(endpoint = %endpoint.addr, port = %frontend.port.name, "ejected for a while");
+                    }
                 }
                 tracing::debug!(endpoint = %endpoint.addr, failure = ?failure, "connect failed");
             }

@@ -37,7 +37,7 @@ struct Model {
 }
 
 /// A receive buffer, on loan while it lives.
-struct Piece(Vec<u8>, Rc<()>);
+struct Piece(Vec<u8>, #[allow(dead_code, reason = "held for its count")] Rc<()>);
 
 impl Bytes for Piece {
     fn bytes(&self) -> &[u8] {
