@@ -1,6 +1,13 @@
 //! The data plane on loopback: one shard between this process's client and its echo pod.
 //!
 //! Read the figures beside `direct`, the same client and pod without ringport.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark"
+)]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
