@@ -1,6 +1,13 @@
 //! The data plane on loopback: one shard between this process's client and its echo pod.
 //!
 //! Read the figures beside `direct`, the same client and pod without ringport.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark"
+)]
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on may stop")]
 

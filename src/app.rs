@@ -19,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
@@ -134,10 +135,14 @@ async fn control(
     state.on_shards_started();
     let mut ended = when_ended(shards);
     start_admin(config, &state)?;
-    tell(config, &state);
-    on_serving(&state, &feed.store);
-
-    let failed = run(&mut feed, &changes, &mut signals, &mut ended, log.as_ref()).await;
+    let failed = match until_applied(&plane, &mut ended).await {
+        Some(error) => Some(error),
+        None => {
+            tell(config, &state);
+            on_serving(&state, &feed.store);
+            run(&mut feed, &changes, &mut signals, &mut ended, log.as_ref()).await
+        }
+    };
     let result = match failed {
         Some(error) => Err(Error::Shards(error)),
         None => drain(config, &plane, &mut signals, &mut ended).await,
@@ -146,6 +151,17 @@ async fn control(
         log.finish().await;
     }
     result
+}
+
+/// Waits until every shard listens as the first snapshot says, or one fails.
+async fn until_applied(plane: &Plane, ended: &mut oneshot::Receiver<io::Result<()>>) -> Option<io::Error> {
+    while plane.applied() == 0 {
+        tokio::select! {
+            result = &mut *ended => return Some(why_ended(result)),
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+    }
+    None
 }
 
 /// Serves until a signal asks for the end, or a shard fails.

@@ -52,7 +52,7 @@ fn a_pod_that_does_not_read_stops_the_client() {
 
 #[test]
 fn the_same_while_copying() {
-    slow_reader(&Pair::start(&["--shards", "1", "--splice", "false"]), true);
+    slow_reader(&Pair::start(&["--shards", "1", "--splice=false"]), true);
 }
 
 #[test]
@@ -110,5 +110,5 @@ fn stuck_sessions_do_not_hold_up_the_others() {
 
 #[test]
 fn stuck_sessions_do_not_hold_up_the_others_while_copying() {
-    stuck_sessions_hold_up_nobody(&["--splice", "false"]);
+    stuck_sessions_hold_up_nobody(&["--splice=false"]);
 }

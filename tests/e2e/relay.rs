@@ -72,7 +72,7 @@ fn bulk_in_both_directions_at_once_then_fin() {
 
 #[test]
 fn bulk_is_also_right_without_splice() {
-    let pair = Pair::start(&["--splice", "false"]);
+    let pair = Pair::start(&["--splice=false"]);
     let seed = seed();
     let (up, down) = ((seed, 16 * MIB), (seed ^ 1, 16 * MIB));
     let (client, pod) = pair.session();

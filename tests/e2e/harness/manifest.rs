@@ -30,10 +30,10 @@ impl Service<'_> {
     }
 }
 
-/// A Pod with the label `app` and an address.
+/// A ready Pod with the label `app` and an address.
 pub(crate) fn pod(name: &str, app: &str, ip: Ipv4Addr) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  labels:\n    app: {app}\nspec:\n  \
-         containers:\n  - name: main\n    image: example\nstatus:\n  podIP: {ip}\n"
+         containers:\n  - name: main\n    image: example\nstatus:\n  podIP: {ip}\n  conditions:\n  - type: Ready\n    status: \"True\"\n"
     )
 }

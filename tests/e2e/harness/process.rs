@@ -26,6 +26,24 @@ pub(crate) fn allow_files() {
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
+/// A process that does not outlive its test.
+pub(crate) struct Guarded(pub(crate) Child);
+
+impl Guarded {
+    /// Asks it to end, and gives its exit code.
+    pub(crate) fn terminate(&mut self, signal: Signal) -> Option<i32> {
+        rustix::process::kill_process(Pid::from_child(&self.0), signal).unwrap();
+        until("it ends", || self.0.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A running `ringport run`. Killed when dropped.
 pub(crate) struct Ringport {
     child: Child,
