@@ -13,7 +13,7 @@
 //! - [`net`] this machine and its sockets: limits, addresses, options, holding a port
 //! - [`metrics`] what is counted, and its text
 //! - [`admin`] metrics, health and status over HTTP
-//! - [`types`], [`limits`], [`clock`] words, bounds and time that all of them share
+//! - [`types`], [`limits`], [`clock`], [`counter`] words, bounds and time that all of them share
 
 pub mod admin;
 pub mod app;
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod counter;
 pub mod k8s;
 pub mod limits;
 pub mod metrics;

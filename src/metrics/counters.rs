@@ -1,45 +1,15 @@
 //! Counters of the data path: each shard writes its own copy, a reader adds them up.
 //!
-//! One writer per counter makes an increment a plain load and store: no locked instruction and no
-//! cache line that travels between cores.
+//! See [`Counter`] for why.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
 
+use crate::counter::Counter;
+use crate::ring::RingCounters;
 use crate::types::{ConnectFailure, Direction, EndReason, Label, Refusal};
-
-/// A number that only ever one thread changes, and any thread may read.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only the owning shard may call this.
-    #[inline]
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// Takes `n` away again: for gauges. Only the owning shard may call this.
-    #[inline]
-    pub fn sub(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
-    }
-
-    /// Sets it: for figures kept elsewhere. Only the owning shard may call this.
-    #[inline]
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
-    }
-
-    /// The present value.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// One counter for each value of a label.
 #[derive(Debug)]
@@ -157,14 +127,8 @@ pub struct ShardCounters {
     pub accept_errors: Counter,
     /// Connections refused because a limit of the process was reached.
     pub limited: Counter,
-    /// Turns of the relay ring that entered the kernel.
-    pub ring_enters: Counter,
-    /// Completions taken from it.
-    pub ring_completions: Counter,
-    /// Receives that found no free buffer (ENOBUFS) and were armed again.
-    pub ring_no_buffers: Counter,
-    /// Pipes open: a gauge.
-    pub pipes: Counter,
+    /// What its relay ring counts.
+    pub ring: Arc<RingCounters>,
     /// Directions that wanted to splice and had to copy, as no pipe was to be had.
     pub pipes_refused: Counter,
     /// Listening sockets open: a gauge.

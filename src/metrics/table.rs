@@ -1,8 +1,9 @@
 //! Every metric, one row each. kube-proxy's names where the meaning is the same.
 
 use super::Process;
-use super::counters::{Counter, EndpointCounters, Labelled, PerShard, PortCounters, ShardCounters};
+use super::counters::{EndpointCounters, Labelled, PerShard, PortCounters, ShardCounters};
 use super::histogram::{Buckets, CONNECT_BOUNDS, SESSION_BOUNDS, Which};
+use crate::counter::Counter;
 use crate::types::Label;
 
 /// One metric.
@@ -373,28 +374,28 @@ pub static METRICS: &[Metric] = &[
         kind: "counter",
         help: "Turns of the relay ring that entered the kernel.",
         labels: &[],
-        read: Read::Shard(|shard| shard.ring_enters.get()),
+        read: Read::Shard(|shard| shard.ring.enters.get()),
     },
     Metric {
         name: "ringport_shard_ring_completions_total",
         kind: "counter",
         help: "Completions taken from the relay ring.",
         labels: &[],
-        read: Read::Shard(|shard| shard.ring_completions.get()),
+        read: Read::Shard(|shard| shard.ring.completions.get()),
     },
     Metric {
         name: "ringport_shard_no_buffers_total",
         kind: "counter",
         help: "Receives that found no free buffer and were armed again.",
         labels: &[],
-        read: Read::Shard(|shard| shard.ring_no_buffers.get()),
+        read: Read::Shard(|shard| shard.ring.no_buffers.get()),
     },
     Metric {
         name: "ringport_shard_pipes",
         kind: "gauge",
         help: "Pipes open for splicing.",
         labels: &[],
-        read: Read::Shard(|shard| shard.pipes.get()),
+        read: Read::Shard(|shard| shard.ring.pipes.get()),
     },
     Metric {
         name: "ringport_shard_pipes_refused_total",

@@ -1,7 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::counters::Counter;
 use super::*;
+use crate::counter::Counter;
+use crate::ring::RingCounters;
 use crate::types::{ConnectFailure, EndReason, NamespacedName, Protocol, Refusal};
 
 /// One sample: its labels in order, and its value.
@@ -223,7 +225,9 @@ fn rows_are_named_and_labelled_as_they_are_written() {
 
 #[test]
 fn every_counter_of_a_shard_has_a_metric() {
-    let counters = size_of::<ShardCounters>() / size_of::<Counter>();
+    // All fields are counters, but for the reference to the ring's.
+    let bytes = size_of::<ShardCounters>() - size_of::<Arc<RingCounters>>() + size_of::<RingCounters>();
+    let counters = bytes / size_of::<Counter>();
     let rows = METRICS.iter().filter(|metric| matches!(metric.read, Read::Shard(_))).count();
     assert_eq!(rows, counters, "a new counter needs a row in metrics/table.rs");
 }

@@ -12,7 +12,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 
 use super::slots::{Brings, Completion, Key};
 use super::timers::TimerId;
-use super::{Chunk, RelayRing, Ring, RingStats, buffers, raw};
+use super::{Chunk, RelayRing, Ring, buffers, raw};
 use crate::clock::{self, Millis};
 
 /// An operation that completes once, with its result.
@@ -266,7 +266,7 @@ impl Receives {
                 }
                 error if -error == libc::ENOBUFS => {
                     let ring = &self.multishot.ring;
-                    RingStats::count(&ring.stats.no_buffers, 1);
+                    ring.counters.no_buffers.add(1);
                     self.multishot.armed = None;
                     // All buffers are with tasks that are sending; one of them gives one back.
                     ring.inner.borrow_mut().buffers.wake_when_free(context.waker());

@@ -3,12 +3,15 @@
 //! A pipe goes back to the pool only when it is empty; one that holds a byte is closed: a leftover would
 //! reach another customer. A pipe is lent only while bytes are in transit, so a few serve many sessions.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+
+use super::RingCounters;
 
 /// Bytes asked of one splice(2). A pipe takes what its slots can hold, which with large segments is far
 /// more than its nominal capacity.
@@ -17,7 +20,7 @@ const MOST: usize = 1 << 20;
 /// The pipes of a shard.
 pub struct Pipes {
     free: RefCell<Vec<(OwnedFd, OwnedFd)>>,
-    open: Cell<usize>,
+    counters: Arc<RingCounters>,
     most: usize,
 }
 
@@ -30,8 +33,8 @@ pub struct Pipe {
 
 impl Pipes {
     /// A pool of at most `most` pipes, made when they are first needed.
-    pub fn new(most: usize) -> Rc<Self> {
-        Rc::new(Self { free: RefCell::new(Vec::new()), open: Cell::new(0), most })
+    pub fn new(most: usize, counters: Arc<RingCounters>) -> Rc<Self> {
+        Rc::new(Self { free: RefCell::new(Vec::new()), counters, most })
     }
 
     /// A pipe, or `None` where the budget is spent or the system has none: then one copies.
@@ -39,9 +42,9 @@ impl Pipes {
         let pooled = self.free.borrow_mut().pop();
         let ends = match pooled {
             Some(ends) => ends,
-            None if self.open.get() < self.most => {
+            None if self.open() < self.most => {
                 let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-                self.open.set(self.open.get() + 1);
+                self.counters.pipes.add(1);
                 (read, write)
             }
             None => return None,
@@ -51,7 +54,7 @@ impl Pipes {
 
     /// Pipes open, lent or not.
     pub fn open(&self) -> usize {
-        self.open.get()
+        self.counters.pipes.get() as usize
     }
 }
 
@@ -89,7 +92,8 @@ impl Drop for Pipe {
     fn drop(&mut self) {
         match self.ends.take() {
             Some(ends) if self.holds == 0 => self.pool.free.borrow_mut().push(ends),
-            _ => self.pool.open.set(self.pool.open.get().saturating_sub(1)),
+            Some(_) => self.pool.counters.pipes.sub(1),
+            None => {}
         }
     }
 }
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn p1_a_pipe_with_a_leftover_byte_never_returns_to_the_pool() {
-        let pool = Pipes::new(4);
+        let pool = Pipes::new(4, Arc::default());
         let (mut near, far) = connected();
         near.write_all(b"secret").unwrap();
         let mut pipe = pool.lend().unwrap();
@@ -132,7 +136,7 @@ mod tests {
 
     #[test]
     fn p2_the_budget_is_kept() {
-        let pool = Pipes::new(1);
+        let pool = Pipes::new(1, Arc::default());
         let one = pool.lend();
         assert!(one.is_some() && pool.lend().is_none());
         drop(one);

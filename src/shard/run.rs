@@ -53,11 +53,11 @@ pub(super) async fn run(
     plane: Arc<Plane>,
     bell: Arc<OwnedFd>,
 ) -> io::Result<()> {
-    let ring = RelayRing::new()?;
+    let ring = RelayRing::new(plane.stats.of(index).ring.clone())?;
     let driver = glommio::spawn_local(ring::drive(ring.clone()));
     let shard = Rc::new(Shard {
         index,
-        pipes: Pipes::new(if options.splice { options.pipes } else { 0 }),
+        pipes: Pipes::new(if options.splice { options.pipes } else { 0 }, plane.stats.of(index).ring.clone()),
         options,
         random: RefCell::new(fastrand::Rng::new()),
         stopping: Cell::new(false),
@@ -87,7 +87,6 @@ async fn follow(shard: &Rc<Shard>, bell: &OwnedFd) {
             drain(shard, bell).await;
             return;
         }
-        shard.report();
         wait_for_change(shard, bell, listeners.retry_in()).await;
     }
 }
@@ -99,7 +98,6 @@ async fn drain(shard: &Rc<Shard>, bell: &OwnedFd) {
             shard.ring.wake_all();
         }
         wait_for_change(shard, bell, Some(DRAIN_LOOK)).await;
-        shard.report();
     }
 }
 
@@ -140,14 +138,5 @@ impl Shard {
     /// Sessions of all shards.
     pub(super) fn sessions(&self) -> u64 {
         self.plane.stats.iter().map(|stats| stats.active.get()).sum()
-    }
-
-    /// Copies the ring's own figures to where others can read them.
-    pub(super) fn report(&self) {
-        let (stats, ring) = (self.stats(), self.ring.stats());
-        stats.ring_enters.set(ring.enters.get());
-        stats.ring_completions.set(ring.completions.get());
-        stats.ring_no_buffers.set(ring.no_buffers.get());
-        stats.pipes.set(self.pipes.open() as u64);
     }
 }

@@ -1,7 +1,8 @@
 //! The commands, as a person meets them.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Output, Stdio};
 
 use rustix::process::Signal;
@@ -102,20 +103,23 @@ fn manifests_may_come_from_standard_input() {
 #[test]
 fn the_demo_prints_a_line_that_works() {
     let world = World::new();
+    // The sample's port is what it is: one demo at a time, of these tests and on this machine.
+    const SAMPLE: u16 = 30_008;
+    let _turn = until("no other test runs the demo", || UdpSocket::bind((Ipv4Addr::LOCALHOST, SAMPLE)).ok());
+    until("port 30008 is free", || TcpListener::bind((Ipv6Addr::UNSPECIFIED, SAMPLE)).ok());
+    let said = world.path("said");
     let child = command(&["demo"])
         .args(["--healthz-bind-address", &local(world.port()).to_string()])
         .args(["--metrics-bind-address", &local(world.port()).to_string()])
-        .stdout(Stdio::piped())
+        .stdout(File::create(&said).unwrap())
         .spawn();
     let mut child = Guarded(child.unwrap());
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let address: SocketAddr = lines
-        .find_map(|line| {
-            let word = line.split_once("curl ")?.1.split_whitespace().next()?;
-            word.trim_start_matches("http://").trim_end_matches('/').parse().ok()
-        })
-        .expect("no curl line with an address and a port");
-    // Another program may have the sample's port; then the line is not ours to try.
+    let address: SocketAddr = until("the demo prints a curl line", || {
+        let text = std::fs::read_to_string(&said).unwrap();
+        // The line is whole once another follows.
+        let (line, _) = text.split_once("curl ")?.1.split_once('\n')?;
+        line.trim_start_matches("http://").trim_end_matches('/').parse().ok()
+    });
     let mut stream = try_connect(address).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -10,7 +10,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (3, &["route", "metrics"]),
     (2, &["ring", "net"]),
     (1, &["k8s", "config"]),
-    (0, &["types", "limits", "clock", "problem"]),
+    (0, &["types", "limits", "clock", "counter", "problem"]),
 ];
 
 /// Imports within a layer. Besides these, layers 0 and 6 are free among themselves.
