@@ -75,3 +75,40 @@ fn row(frontend: &Frontend) -> [String; 4] {
     };
     [frontend.key.to_string(), frontend.kind.as_str().to_owned(), frontend.port.name.to_string(), endpoints]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reported(text: &str) -> (String, usize) {
+        let config = Config::defaults().unwrap();
+        let mut store = Store::new(app::store_options(&config));
+        let inputs = vec![Input::Text { name: "web.yml".to_owned(), text: text.to_owned() }];
+        let problems = Manifests::new(inputs).reload(&mut store);
+        let compiled = Compiler::new(CompileOptions::default(), 1).compile(&store.world());
+        (report(&compiled, &problems), problems.len())
+    }
+
+    #[test]
+    fn the_report_names_frontends_endpoints_and_problems() {
+        let sample = include_str!("../../configs/services/nodeport.yml");
+        let (text, problems) = reported(sample);
+        assert_eq!(
+            text,
+            "FRONTEND           KIND         SERVICE                     ENDPOINTS\n\
+             TCP *:30008        nodePort     default/node-port-service   <none>: clients are refused\n\
+             TCP 1.2.3.110:80   externalIP   default/node-port-service   <none>: clients are refused\n"
+        );
+        assert_eq!(problems, 0);
+        let pods = include_str!("../../configs/pods/myapp.yml");
+        assert!(
+            reported(&format!("{sample}---\n{pods}")).0.contains("127.0.0.2:80,127.0.0.3:80,127.0.0.4:80")
+        );
+        let (text, problems) = reported(&sample.replace("port: 80\n", "prot: 80\n"));
+        assert!(
+            text.starts_with("nothing would be served") && text.contains("\nrefused: web.yml:"),
+            "{text}"
+        );
+        assert!(problems > 0);
+    }
+}

@@ -10,6 +10,7 @@ use crate::admin::State;
 use crate::app;
 use crate::config::Config;
 use crate::k8s::table;
+use crate::net::hold::{Beside, Hold};
 use crate::route::snapshot::{FrontendKey, FrontendKind};
 use crate::source::manifests::Input;
 use crate::store::Store;
@@ -20,13 +21,18 @@ const SERVICE: &str = include_str!("../../configs/services/nodeport.yml");
 const TARGET_PORT: u16 = 80;
 /// The port they have where ports below 1024 are not for everyone.
 const UNPRIVILEGED_PORT: u16 = 8080;
-/// How many there are.
+/// The Service's node port.
+const NODE_PORT: u16 = 30_008;
+/// Node ports that are tried where others are taken.
+const NODE_PORTS_TRIED: usize = 20;
+/// How many pods there are.
 const PODS: usize = 3;
 
 pub(super) fn demo(config: &Config) -> Result<(), Error> {
     let pods = start_pods().map_err(Error::Pods)?;
     let names = pods.names().map_err(Error::Pods)?;
-    let service = with_target_port(SERVICE, pods.port);
+    let node_port = free_node_port(config);
+    let service = with_ports(SERVICE, pods.port, node_port);
     pods.serve().map_err(Error::Pods)?;
     let inputs = vec![
         Input::Text { name: "configs/services/nodeport.yml".to_owned(), text: service },
@@ -42,8 +48,20 @@ fn start_pods() -> io::Result<Pods> {
     Pods::bind(PODS, TARGET_PORT).or_else(|_| Pods::bind(PODS, UNPRIVILEGED_PORT))
 }
 
-fn with_target_port(service: &str, port: u16) -> String {
-    service.replace(&format!("targetPort: {TARGET_PORT}\n"), &format!("targetPort: {port}\n"))
+/// The sample's node port, or the next one that is free. Where none is, the sample's: why it is not to be
+/// had is said later.
+fn free_node_port(config: &Config) -> u16 {
+    let range = &config.service_node_port_range;
+    let free = |port: &u16| Hold::take(None, *port, Beside::Nothing).is_ok();
+    let mut candidates =
+        (NODE_PORT..=*range.end()).filter(|port| range.contains(port)).take(NODE_PORTS_TRIED);
+    candidates.find(free).unwrap_or(NODE_PORT)
+}
+
+fn with_ports(service: &str, target_port: u16, node_port: u16) -> String {
+    service
+        .replace(&format!("targetPort: {TARGET_PORT}\n"), &format!("targetPort: {target_port}\n"))
+        .replace(&format!("nodePort: {NODE_PORT}\n"), &format!("nodePort: {node_port}\n"))
 }
 
 /// The Pods that the Service's selector finds.
@@ -84,11 +102,18 @@ fn what_to_try(state: &State) -> String {
     let mut text = String::new();
     match of_kind(FrontendKind::NodePort) {
         Some(key) => {
+            if key.port != NODE_PORT {
+                let _ = writeln!(
+                    text,
+                    "\nPort {NODE_PORT} is taken by another program, so the node port is {}.",
+                    key.port
+                );
+            }
             let address = key.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
             let _ = writeln!(text, "\nTry it, several times:\n  curl {}", SocketAddr::new(address, key.port));
         }
         None => {
-            text.push_str("\nThe node port cannot be served, and is tried again every second:\n");
+            text.push_str("\nThe node port cannot be served; it is tried again every second:\n");
             for problem in state.problems() {
                 let _ = writeln!(text, "  {problem}");
             }
@@ -105,4 +130,28 @@ fn what_to_try(state: &State) -> String {
     }
     text.push_str("\nCtrl-C ends the demo.\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::manifests::Manifests;
+
+    #[test]
+    fn the_sample_finds_its_pods_on_whatever_ports_they_got() {
+        let pods = [("myapp-1".to_owned(), "127.0.0.77:8080".parse().unwrap())];
+        let service = with_ports(SERVICE, 8080, 30_011);
+        let config = Config::defaults().unwrap();
+        let mut store = Store::new(app::store_options(&config));
+        let text = |name: &str, text| Input::Text { name: name.to_owned(), text };
+        let inputs = vec![text("service", service), text("pods", pod_manifests(&pods))];
+        assert_eq!(Manifests::new(inputs).reload(&mut store), []);
+        let world = store.world();
+        let service = world.services.values().next().unwrap();
+        assert_eq!(service.ports[0].node_port, Some(30_011));
+        let slice = &world.slices.values().next().unwrap()[0];
+        assert_eq!(slice.ports[0].port, 8080);
+        assert_eq!(slice.endpoints[0].address.to_string(), "127.0.0.77");
+        assert!(slice.endpoints[0].ready);
+    }
 }
