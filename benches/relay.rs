@@ -8,7 +8,6 @@
     clippy::indexing_slicing,
     reason = "a benchmark"
 )]
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on may stop")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -22,6 +22,8 @@ pub(super) struct Buffers {
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
     tail: u16,
+    /// Buffers that completions have brought and that were not given back.
+    lent: u16,
     /// Tasks whose receive found no buffer.
     starved: Vec<Waker>,
 }
@@ -40,7 +42,7 @@ impl Buffers {
     pub(super) fn new(submitter: &Submitter<'_>) -> io::Result<Self> {
         let entries = allocate(entries_layout()).cast::<BufRingEntry>();
         let memory = allocate(memory_layout());
-        let mut buffers = Self { entries, memory, tail: 0, starved: Vec::new() };
+        let mut buffers = Self { entries, memory, tail: 0, lent: RECV_BUFFERS, starved: Vec::new() };
         // SAFETY: the entries are page-aligned, zeroed, and stay until `buffers` is dropped, which is
         // after the io_uring.
         unsafe {
@@ -70,14 +72,25 @@ impl Buffers {
         // the kernel, hence atomic.
         let tail = unsafe { &*BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
+        self.lent = self.lent.saturating_sub(1);
         for waker in self.starved.drain(..) {
             waker.wake();
         }
     }
 
-    /// Wakes the task when a buffer is given back.
+    /// A completion has brought a buffer.
+    pub(super) fn lend(&mut self) {
+        self.lent += 1;
+    }
+
+    /// Wakes the task when there is a free buffer: at once, where some have been given back since the kernel
+    /// found none. There may be nobody left then to give back another.
     pub(super) fn wake_when_free(&mut self, waker: &Waker) {
-        self.starved.push(waker.clone());
+        if self.lent < RECV_BUFFERS {
+            waker.wake_by_ref();
+        } else {
+            self.starved.push(waker.clone());
+        }
     }
 
     fn bytes(&self, id: u16) -> *const u8 {

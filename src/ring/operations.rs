@@ -268,7 +268,7 @@ impl Receives {
                     let ring = &self.multishot.ring;
                     ring.counters.no_buffers.add(1);
                     self.multishot.armed = None;
-                    // All buffers are with tasks that are sending; one of them gives one back.
+                    // All buffers were with tasks that are sending; one of them gives one back, or has.
                     ring.inner.borrow_mut().buffers.wake_when_free(context.waker());
                     return Poll::Pending;
                 }

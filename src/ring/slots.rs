@@ -154,6 +154,9 @@ impl Slots {
             return;
         };
         let completion = Completion { result, flags };
+        if slot.brings == Brings::Buffer && cqueue::buffer_select(flags).is_some() {
+            buffers.lend();
+        }
         match &mut slot.state {
             State::Live { waker, queue } => {
                 queue.push_back(completion);
