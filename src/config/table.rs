@@ -140,7 +140,8 @@ pub static ROWS: &[Row] = &[
             "CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64, or primary, or nothing for every address",
         ),
         doc: "Where node ports listen: the node's addresses inside these CIDRs, or `primary` for the addresses of \
-              its default routes. Default: every address, IPv4 and IPv6.",
+              its default routes. As with kube-proxy, an address family without a CIDR keeps all its addresses. \
+              Default: every address, IPv4 and IPv6.",
     },
     Row {
         flag: "cluster-ips",

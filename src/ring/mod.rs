@@ -231,3 +231,6 @@ fn is_passing(error: &io::Error) -> bool {
 fn raw(fd: &impl AsRawFd) -> RawFd {
     fd.as_raw_fd()
 }
+
+#[cfg(test)]
+mod tests;

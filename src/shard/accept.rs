@@ -22,8 +22,8 @@ use crate::{clock, limits};
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Accepts until the listener is closed, then serves what still waits in its queue (S3).
-pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>) {
-    let mut accepts = shard.ring.accept(&listener.socket);
+pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>, socket: OwnedFd) {
+    let mut accepts = shard.ring.accept(&socket);
     while let Some(accepted) = next(&listener, &mut accepts).await {
         match accepted {
             Accepted::Connection(client) => admit(&shard, &listener, client),
@@ -35,16 +35,17 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>) {
                     if shard.log_gate.may(clock::now()) {
                         tracing::warn!(shard = shard.index, %error, "cannot accept; refusing what waits");
                     }
-                    shed(&shard, &listener);
+                    shed(&shard, &listener, &socket);
                     shard.ring.sleep(BACKOFF).await;
                 }
             },
         }
     }
     drop(accepts);
-    while let Ok(client) = socket::accept_waiting(&listener.socket) {
+    while let Ok(client) = socket::accept_waiting(&socket) {
         admit(&shard, &listener, client);
     }
+    shard.ring.close(socket);
 }
 
 /// The next connection; `None` when the listener closes.
@@ -59,10 +60,10 @@ async fn next(listener: &Listener, accepts: &mut Accepts) -> Option<Accepted> {
 }
 
 /// Refuses what waits, with the descriptor kept in reserve: clients get an answer instead of a hang.
-fn shed(shard: &Shard, listener: &Listener) {
+fn shed(shard: &Shard, listener: &Listener, socket: &OwnedFd) {
     drop(shard.reserve.take());
     for _ in 0..limits::SHED_PER_BACKOFF {
-        let Ok(client) = socket::accept_waiting(&listener.socket) else { break };
+        let Ok(client) = socket::accept_waiting(socket) else { break };
         if let Some(frontend) = shard.frontend(&listener.key) {
             frontend.port.stats.of(shard.index).accepted.add(1);
             refuse(shard, &frontend, client, Refusal::LocalError);

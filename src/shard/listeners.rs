@@ -26,10 +26,9 @@ pub(super) struct Listeners {
     failed: usize,
 }
 
-/// One listening socket and how its accept loop is told to end.
+/// How the accept loop of one listening socket is told to end. The loop owns the socket.
 pub(super) struct Listener {
     pub(super) key: FrontendKey,
-    pub(super) socket: OwnedFd,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -87,8 +86,8 @@ impl Listeners {
 
 impl Listener {
     fn start(shard: &Rc<Shard>, key: FrontendKey, socket: OwnedFd) -> Rc<Self> {
-        let listener = Rc::new(Self { key, socket, closing: Cell::new(false), waker: RefCell::new(None) });
-        glommio::spawn_local(accept::accept(shard.clone(), listener.clone())).detach();
+        let listener = Rc::new(Self { key, closing: Cell::new(false), waker: RefCell::new(None) });
+        glommio::spawn_local(accept::accept(shard.clone(), listener.clone(), socket)).detach();
         shard.ring.touch();
         listener
     }
