@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::*;
 
 /// Turns the ring until `ready` answers. Fails after about 10 s.
-fn turn_until<T>(ring: &Ring, mut ready: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+fn turn_until<T>(ring: &Ring, mut ready: impl FnMut(&Context<'_>) -> Poll<T>) -> T {
     for _ in 0..1000 {
-        if let Poll::Ready(value) = ready(&mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(value) = ready(&Context::from_waker(Waker::noop())) {
             return value;
         }
         ring.turn(Some(Duration::from_millis(10)));
@@ -75,7 +75,7 @@ fn o3_a_dropped_receive_gives_back_its_buffers_and_its_slot() {
     for round in 0..usize::from(limits::RECV_BUFFERS) + 100 {
         let (near, mut far) = UnixStream::pair().unwrap();
         let mut receives = ring.receive(&near);
-        assert!(receives.poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(receives.poll_next(&Context::from_waker(Waker::noop())).is_pending());
         far.write_all(b"lost").unwrap();
         if round % 2 == 0 {
             // The first may bring only the cancellation of the round before.
@@ -101,7 +101,7 @@ fn o3_a_dropped_accept_closes_the_connections_nobody_took() {
     let ring = ring();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut accepts = ring.accept(&listener);
-    assert!(accepts.poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(accepts.poll_next(&Context::from_waker(Waker::noop())).is_pending());
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     ring.turn(Some(Duration::from_millis(100)));
@@ -114,7 +114,7 @@ fn a_stopped_receive_returns_what_came_then_stops_then_starts_again() {
     let ring = ring();
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut receives = ring.receive(&near);
-    assert!(receives.poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(receives.poll_next(&Context::from_waker(Waker::noop())).is_pending());
     far.write_all(b"before").unwrap();
     ring.turn(Some(Duration::from_millis(100)));
     receives.stop();
@@ -143,7 +143,7 @@ fn o2_o4_a_descriptor_closed_and_used_again_never_gets_the_bytes_of_the_old_one(
         let mut receives = ring.receive(&near);
         if round % 3 == 0 {
             // Queued for the kernel, or already with it, when the descriptor goes.
-            assert!(receives.poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(receives.poll_next(&Context::from_waker(Waker::noop())).is_pending());
             if round % 2 == 0 {
                 ring.turn(Some(Duration::from_millis(10)));
             }
