@@ -24,7 +24,8 @@ impl Bench {
         let address = Ipv4Addr::new(127, pid[2] | 1, pid[3], NEXT.fetch_add(1, Ordering::Relaxed)).into();
         let plane = Arc::new(Plane::new(2));
         let nodeport_addresses = NodePortAddresses::Only(vec![address]);
-        let control = Control::new(plane.clone(), CompileOptions { nodeport_addresses, cluster_ips: false });
+        let control =
+            Control::new(plane.clone(), CompileOptions { nodeport_addresses, ..CompileOptions::default() });
         Self { address, plane, control }
     }
 
