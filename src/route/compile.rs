@@ -209,14 +209,17 @@ fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedNam
     }
 }
 
-/// A warning for each port that no proxy of this kind can serve.
+/// A warning for each port that is not served.
 fn not_served(service: &Service) -> impl Iterator<Item = Problem> {
-    let sctp = service.ports.iter().enumerate().filter(|(_, port)| port.protocol == Protocol::Sctp);
-    sctp.map(|(i, _)| Problem {
+    let others = service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Tcp);
+    others.map(|(i, port)| Problem {
         object: Some(format!("Service {}", service.key)),
         field: Some(format!("spec.ports[{i}].protocol")),
-        hint: Some("use TCP or UDP".to_owned()),
-        ..Problem::warning("SCTP ports are not served")
+        hint: Some("use TCP".to_owned()),
+        ..Problem::warning(match port.protocol {
+            Protocol::Udp => "UDP ports are not served yet",
+            _ => "SCTP ports are not served",
+        })
     })
 }
 
