@@ -25,7 +25,8 @@ impl Bench {
         let address = Ipv4Addr::new(127, pid[2] | 1, pid[3], NEXT.fetch_add(1, Ordering::Relaxed)).into();
         let plane = Arc::new(Plane::new(2));
         let nodeport_addresses = NodePortAddresses::Only(vec![address]);
-        let control = Control::new(plane.clone(), CompileOptions { nodeport_addresses, cluster_ips: false });
+        let control =
+            Control::new(plane.clone(), CompileOptions { nodeport_addresses, ..CompileOptions::default() });
         Self { address, plane, control }
     }
 
@@ -39,7 +40,7 @@ impl Bench {
     }
 
     fn acknowledge(&self, generation: u64) {
-        (0..self.plane.shards()).for_each(|shard| self.plane.acknowledge(shard, generation));
+        (0..self.plane.shards()).for_each(|shard| self.plane.acknowledge(shard, generation, 0));
     }
 
     fn is_held(&self, port: u16) -> bool {
@@ -137,10 +138,10 @@ fn c2_a_hold_outlives_its_frontend_until_every_shard_has_applied_that() {
     bench.control.apply(world());
     assert!(bench.served().is_empty());
     assert!(bench.control.waiting() && bench.is_held(port));
-    bench.plane.acknowledge(0, 2);
+    bench.plane.acknowledge(0, 2, 0);
     bench.control.retry();
     assert!(bench.control.waiting() && bench.is_held(port), "one shard may still listen");
-    bench.plane.acknowledge(1, 2);
+    bench.plane.acknowledge(1, 2, 0);
     bench.control.retry();
     assert!(!bench.control.waiting() && !bench.is_held(port));
 }

@@ -154,10 +154,13 @@ impl Compiler {
     /// The route of a service port: the old one if nothing about it is different, else a new one over
     /// the same state.
     fn route(&mut self, service: &Service, port: &ServicePort, old: &CompiledService) -> Arc<PortRoute> {
+        let defaults = &self.options.defaults;
         let settings = PortSettings {
-            max_connections: service.max_connections,
-            max_connections_per_client: service.max_connections_per_client,
-            idle_timeout: service.idle_timeout,
+            max_connections: service.max_connections.or(defaults.max_connections),
+            max_connections_per_client: service
+                .max_connections_per_client
+                .or(defaults.max_connections_per_client),
+            idle_timeout: service.idle_timeout.or(defaults.idle_timeout),
         };
         let name = ServicePortName {
             service: service.key.clone(),

@@ -59,6 +59,22 @@ fn more_than_max_connections_are_refused_at_once() {
 }
 
 #[test]
+fn a_service_and_a_client_have_limits_of_their_own() {
+    for (option, refusal) in
+        [("--max-connections-per-service", "service_limit"), ("--max-connections-per-client", "client_limit")]
+    {
+        let pair = Pair::start(&[option, "2"]);
+        let mut sessions: Vec<_> = (0..2).map(|_| pair.session()).collect();
+        assert_eq!(end_of_new(pair.node), End::Reset, "{option}");
+        pair.ringport.until_metrics("it is counted", |metrics| metrics.refused(refusal) == 1);
+        drop(sessions.pop());
+        pair.ringport.until_metrics("one is over", |metrics| metrics.active() == 1);
+        let (mut client, mut pod) = pair.session();
+        exchange(&mut client, &mut pod, b"room again");
+    }
+}
+
+#[test]
 fn the_default_limit_follows_from_the_open_files() {
     const FILES: u64 = 1024;
     let (node, _pod, _world, ringport) = echoing(|world| Ringport::start_with_files(world, FILES, &[]));
