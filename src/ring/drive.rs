@@ -5,6 +5,8 @@
 //! glommio's tasks and placement, and nothing that its reactor would have to wake (its timers, sockets,
 //! files and channels). See docs/decisions/0001-relay-ring.md.
 
+use std::time::Duration;
+
 use super::Ring;
 use crate::clock;
 
@@ -13,6 +15,8 @@ pub async fn drive(ring: Ring) {
     loop {
         run_tasks(&ring).await;
         if ring.stopped.get() {
+            // What was closed last is still queued: a listener that stays open takes connections for nobody.
+            ring.turn(Some(Duration::ZERO));
             return;
         }
         if !ring.fire_timers() {

@@ -35,6 +35,16 @@ fn sessions_in_flight_are_finished() {
 }
 
 #[test]
+fn shards_without_sessions_refuse_while_another_finishes_its_own() {
+    let pair = Pair::start(&["--shards", "4", "--drain-timeout", "60s"]);
+    let (mut client, mut pod) = pair.session();
+    exchange(&mut client, &mut pod, b"hello");
+    pair.ringport.signal(Signal::TERM);
+    until_refused(pair.node);
+    exchange(&mut client, &mut pod, b"undisturbed");
+}
+
+#[test]
 fn the_drain_timeout_cuts_what_is_left() {
     let mut pair = Pair::start(&["--drain-timeout", "1s"]);
     let (mut client, mut pod) = pair.session();
