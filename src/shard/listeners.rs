@@ -89,13 +89,17 @@ impl Listeners {
 
 impl Listener {
     fn start(shard: &Rc<Shard>, key: FrontendKey, socket: OwnedFd) -> Rc<Self> {
-        let listener = Rc::new(Self { key, closing: Cell::new(false), waker: RefCell::new(None) });
+        let listener = Rc::new(Self::new(key));
         glommio::spawn_local(accept::accept(shard.clone(), listener.clone(), socket)).detach();
         shard.ring.touch();
         listener
     }
 
-    fn close(&self) {
+    pub(super) fn new(key: FrontendKey) -> Self {
+        Self { key, closing: Cell::new(false), waker: RefCell::new(None) }
+    }
+
+    pub(super) fn close(&self) {
         self.closing.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();
