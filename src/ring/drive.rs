@@ -15,7 +15,7 @@ pub async fn drive(ring: Ring) {
     loop {
         run_tasks(&ring).await;
         if ring.stopped.get() {
-            // What was queued last: a listener that is not closed would go on taking connections.
+            // What was closed last is still queued: a listener that stays open takes connections for nobody.
             ring.turn(Some(Duration::ZERO));
             return;
         }

@@ -50,13 +50,11 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>, socket: Own
     shard.ring.close(socket);
 }
 
-/// The next connection; `None` when the listener closes.
+/// The next connection; `None` when the listener closes and all that came before are taken (S3).
 async fn next(listener: &Listener, accepts: &mut Accepts) -> Option<Accepted> {
-    std::future::poll_fn(|context| {
-        if listener.is_closing(context.waker()) {
-            return Poll::Ready(None);
-        }
-        accepts.poll_next(context).map(Some)
+    std::future::poll_fn(|context| match accepts.poll_next(context) {
+        Poll::Pending if listener.is_closing(context.waker()) => Poll::Ready(None),
+        accepted => accepted.map(Some),
     })
     .await
 }
@@ -146,4 +144,41 @@ fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
 fn refuse(shard: &Shard, frontend: &Frontend, client: OwnedFd, why: Refusal) {
     frontend.port.stats.of(shard.index).refused.of(why).add(1);
     socket::reset(client);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::ring::{self, RelayRing};
+    use crate::route::snapshot::FrontendKey;
+    use crate::types::Protocol;
+
+    #[test]
+    fn s3_what_the_kernel_has_accepted_is_served_before_the_listener_closes() {
+        glommio::LocalExecutor::default().run(async {
+            let ring = RelayRing::new(std::sync::Arc::default()).unwrap();
+            let driver = glommio::spawn_local(ring::drive(ring.clone()));
+            let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = socket.local_addr().unwrap();
+            let listener =
+                Listener::new(FrontendKey { address: None, port: address.port(), protocol: Protocol::Tcp });
+            let mut accepts = ring.accept(&socket);
+            assert!(accepts.poll_next(&Context::from_waker(Waker::noop())).is_pending());
+            let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+            // Long enough for the completions to come; the loop has not looked at them yet.
+            ring.sleep(Duration::from_millis(100)).await;
+            listener.close();
+            let mut served = 0;
+            while let Some(Accepted::Connection(_)) = next(&listener, &mut accepts).await {
+                served += 1;
+            }
+            assert_eq!(served, 3);
+            drop(accepts);
+            ring.stop();
+            driver.await;
+        });
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::run::Shard;
@@ -42,6 +44,8 @@ pub(super) async fn connect(
                 candidates.connected(&endpoint, clock::now());
                 return Ok(Connected { endpoint, socket, attempts });
             }
+            // The endpoint is not to blame.
+            Err(_) if shard.stopping.get() => return Err(Refusal::Draining),
             Err(failure) => {
                 endpoint.stats.of(shard.index).failed.of(failure).add(1);
                 if matches!(failure, ConnectFailure::LocalError | ConnectFailure::NoLocalPort) {
@@ -56,7 +60,7 @@ pub(super) async fn connect(
                 tracing::debug!(endpoint = %endpoint.addr, failure = ?failure, "connect failed");
             }
         }
-        if clock::now() >= deadline || shard.stopping.get() {
+        if clock::now() >= deadline {
             break;
         }
     }
@@ -75,14 +79,25 @@ const LEAST: Duration = Duration::from_millis(20);
 
 async fn attempt(shard: &Shard, endpoint: EndpointAddr, until: Millis) -> Result<OwnedFd, ConnectFailure> {
     let socket = socket::towards(endpoint.0, &shard.options.tcp).map_err(|error| failure_of(&error))?;
-    let connecting = shard.ring.connect(&socket, endpoint.0);
-    let result = match shard.ring.until(until, connecting).await {
+    let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
+    let result = match unless_stopping(shard, connecting).await {
         Some(Ok(_)) => return Ok(socket),
         Some(Err(error)) => Err(failure_of(&error)),
         None => Err(ConnectFailure::Timeout),
     };
     shard.ring.close(socket);
     result
+}
+
+/// What `wait` brings, or `None` once all sessions are cut.
+async fn unless_stopping<T>(shard: &Shard, wait: impl Future<Output = Option<T>>) -> Option<T> {
+    let mut wait = pin!(wait);
+    std::future::poll_fn(
+        |context| {
+            if shard.stopping.get() { Poll::Ready(None) } else { wait.as_mut().poll(context) }
+        },
+    )
+    .await
 }
 
 fn failure_of(error: &io::Error) -> ConnectFailure {

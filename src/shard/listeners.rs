@@ -19,6 +19,9 @@ use crate::types::Protocol;
 /// How soon a listener that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether the accept loops have ended.
+const CLOSE_LOOK: Duration = Duration::from_millis(1);
+
 /// A shard's listening sockets.
 #[derive(Default)]
 pub(super) struct Listeners {
@@ -72,8 +75,8 @@ impl Listeners {
         }
         // An accept loop drops its reference when it has served its queue.
         while closing.iter().any(|listener| Rc::strong_count(listener) > 1) {
-            shard.ring.touch();
-            glommio::executor().yield_now().await;
+            // On the ring's clock, as it is what ends the pause of a loop that cannot accept.
+            shard.ring.sleep(CLOSE_LOOK).await;
         }
         shard.stats().listeners.set(0);
     }
@@ -86,13 +89,17 @@ impl Listeners {
 
 impl Listener {
     fn start(shard: &Rc<Shard>, key: FrontendKey, socket: OwnedFd) -> Rc<Self> {
-        let listener = Rc::new(Self { key, closing: Cell::new(false), waker: RefCell::new(None) });
+        let listener = Rc::new(Self::new(key));
         glommio::spawn_local(accept::accept(shard.clone(), listener.clone(), socket)).detach();
         shard.ring.touch();
         listener
     }
 
-    fn close(&self) {
+    pub(super) fn new(key: FrontendKey) -> Self {
+        Self { key, closing: Cell::new(false), waker: RefCell::new(None) }
+    }
+
+    pub(super) fn close(&self) {
         self.closing.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::client::{End, end_of, exchange, finish, read_to_end, until_refused};
+use crate::harness::bytes::{seed, send};
+use crate::harness::client::{
+    End, acknowledged, end_of, exchange, finish, read_to_end, reset, until_refused,
+};
 use crate::harness::rig::Pair;
-use crate::harness::wait::{PATIENCE, until};
+use crate::harness::wait::{PATIENCE, time, until};
 
 #[test]
 fn an_idle_process_ends_at_once() {
@@ -35,6 +38,16 @@ fn sessions_in_flight_are_finished() {
 }
 
 #[test]
+fn shards_without_sessions_refuse_while_another_finishes_its_own() {
+    let pair = Pair::start(&["--shards", "4", "--drain-timeout", "60s"]);
+    let (mut client, mut pod) = pair.session();
+    exchange(&mut client, &mut pod, b"hello");
+    pair.ringport.signal(Signal::TERM);
+    until_refused(pair.node);
+    exchange(&mut client, &mut pod, b"undisturbed");
+}
+
+#[test]
 fn the_drain_timeout_cuts_what_is_left() {
     let mut pair = Pair::start(&["--drain-timeout", "1s"]);
     let (mut client, mut pod) = pair.session();
@@ -59,6 +72,24 @@ fn a_second_signal_ends_it_now() {
     let mut ends = [end_of(&mut client), end_of(&mut pod)];
     ends.sort_by_key(|end| *end == End::Fin);
     assert_eq!(ends[0], End::Reset, "a session was cut as if it were complete");
+}
+
+#[test]
+fn a_second_signal_ends_it_now_while_a_reset_waits_for_a_slow_client() {
+    let mut pair = Pair::start(&["--drain-timeout", "600s"]);
+    let (_client, mut pod) = pair.session();
+    // More than the client's window, less than the buffer for it.
+    send(&mut pod, seed(), 512 * 1024);
+    acknowledged(&pod);
+    reset(pod);
+    pair.ringport.signal(Signal::TERM);
+    until_refused(pair.node);
+    let (took, status) = time(|| {
+        pair.ringport.signal(Signal::TERM);
+        pair.ringport.wait(PATIENCE)
+    });
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::client::{End, ask, end_of, end_of_new, reset, try_connect, until_refused};
@@ -198,6 +199,27 @@ fn when_no_pod_answers_the_client_waits_no_longer_than_the_connect_timeout() {
     assert_eq!(end, End::Reset);
     assert!(took > Duration::from_millis(500) && took < Duration::from_secs(3), "{took:?}");
     ringport.until_metrics("it is counted", |metrics| metrics.refused("connect_failed") == 1);
+}
+
+#[test]
+fn the_end_does_not_wait_for_a_pod_that_does_not_answer() {
+    let world = World::new();
+    let node_port = world.port();
+    let ip = world.ip();
+    let (target_port, mut listeners) = listen(&[ip]);
+    let address = listeners.remove(0).local_addr().unwrap();
+    let _hole = BlackHole::at(address);
+    world.apply("service", &web(node_port, target_port).yaml());
+    world.apply("pod", &pod("pod", "web", ip));
+    let mut ringport = Ringport::start(&world, &["--drain-timeout", "600s", "--connect-timeout", "600s"]);
+    let mut client = try_connect(local(node_port)).unwrap();
+    ringport.until_metrics("it is accepted", |metrics| metrics.active() == 1);
+    ringport.signal(Signal::TERM);
+    until_refused(local(node_port));
+    ringport.signal(Signal::TERM);
+    assert_eq!(end_of(&mut client), End::Reset);
+    assert_eq!(ringport.wait(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(ringport.sessions_that_ended("draining").len(), 1);
 }
 
 #[test]

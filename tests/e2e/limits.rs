@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::client::{End, connect, end_of_new, exchange, try_connect};
+use crate::harness::client::{End, connect, end_of_new, exchange, try_connect, until_refused};
 use crate::harness::manifest::pod;
 use crate::harness::pod::{Pod, echo, listen};
 use crate::harness::process::Ringport;
@@ -145,6 +145,25 @@ fn out_of_descriptors_it_still_ends_when_asked() {
     ringport.signal(Signal::TERM);
     assert_eq!(ringport.wait(Duration::from_secs(10)).code(), Some(0));
     drop((inside, others));
+}
+
+#[test]
+fn out_of_descriptors_it_still_drains() {
+    let (node, _pod, _world, mut ringport) = echoing(|world| {
+        Ringport::start_with_files(world, 200, &["--shards", "1", "--max-connections", "10000"])
+    });
+    let inside = let_in(node).unwrap();
+    let mut outside = Vec::new();
+    // Told when the listener begins to pause for a moment.
+    until("it cannot accept", || {
+        outside.extend((0..100).filter_map(|_| try_connect(node).ok()));
+        ringport.log().contains("cannot accept").then_some(())
+    });
+    ringport.signal(Signal::TERM);
+    until_refused(node);
+    assert!(try_echo(&inside), "a session was lost");
+    drop((inside, outside));
+    assert_eq!(ringport.wait(Duration::from_secs(10)).code(), Some(0));
 }
 
 #[test]

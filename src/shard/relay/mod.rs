@@ -224,9 +224,9 @@ fn reason_of(side: Side, error: &io::Error) -> EndReason {
     }
 }
 
-/// Waits until the peer has acknowledged everything sent to it.
+/// Waits until the peer has acknowledged everything sent to it, or all sessions are cut.
 async fn acknowledged(shard: &Shard, socket: &OwnedFd) {
-    while socket::unacknowledged(socket) > 0 {
+    while socket::unacknowledged(socket) > 0 && !shard.stopping.get() {
         shard.ring.sleep(FLUSH_LOOK).await;
     }
 }
