@@ -75,9 +75,7 @@ pub(super) async fn pump(mut line: impl Line) -> Result<(), Fault> {
         if copy(&mut line, &mut meter).await? == Next::End {
             break;
         }
-        if splice(&mut line, &mut meter).await? == Next::End {
-            break;
-        }
+        splice(&mut line, &mut meter).await?;
     }
     line.finish();
     Ok(())
@@ -174,18 +172,19 @@ impl Bytes for Backlog {
     }
 }
 
-/// Splices through a pipe until the stream ends or should be copied. The pipe is filled only when it is
+/// Splices through a pipe until the stream seems to end or should be copied. The pipe is filled only when it is
 /// empty, so an empty source and a full pipe are never mistaken for each other.
-async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
+async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<(), Fault> {
     loop {
         if !line.open_pipe() {
-            return Ok(Next::Change);
+            return Ok(());
         }
         for _ in 0..FILLS {
             let filled = match line.fill() {
+                // The end, or after FIN an urgent byte that splice(2) does not pass: a receive knows.
                 Ok(0) => {
                     line.close_pipe();
-                    return Ok(Next::End);
+                    return Ok(());
                 }
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -204,7 +203,7 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> 
         line.close_pipe();
         meter.dry();
         if meter.wants_copy() {
-            return Ok(Next::Change);
+            return Ok(());
         }
         line.readable().await.map_err(source)?;
     }
