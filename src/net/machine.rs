@@ -201,11 +201,16 @@ pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bo
     // Each frontend has a socket in every shard, and one that holds its port.
     let listeners = shards.saturating_add(1).saturating_mul(frontends) as u64;
     let pipes =
-        if splice { shards.saturating_mul(limits::PIPES_PER_SHARD).saturating_mul(2) as u64 } else { 0 };
-    // Pipes are a convenience: a low limit is for sessions first.
-    let pipes = pipes.min(nofile / 4);
+        if splice { shards.saturating_mul(plan_pipes(nofile, shards)).saturating_mul(2) as u64 } else { 0 };
     let left = nofile.saturating_sub(RESERVED_FILES).saturating_sub(listeners).saturating_sub(pipes);
     u32::try_from(left / 2).unwrap_or(u32::MAX).max(1)
+}
+
+/// How many pipes each shard may have, two descriptors each: all of them take a quarter of the open files at
+/// most. They are a convenience: a low limit is for sessions first.
+pub fn plan_pipes(nofile: u64, shards: usize) -> usize {
+    let each = nofile / 4 / 2 / shards.max(1) as u64;
+    limits::PIPES_PER_SHARD.min(usize::try_from(each).unwrap_or(usize::MAX))
 }
 
 /// A warning where the limit on open files leaves room for fewer sessions than were asked for, or for few.
@@ -375,6 +380,15 @@ mod tests {
         assert_eq!(plan_connections(1024, 2, 1, true), 254);
         assert_eq!(plan_connections(0, 2, 1, true), 1);
         assert_eq!(plan_connections(u64::MAX, 2, 1, true), u32::MAX);
+
+        for (nofile, shards) in [(0, 0), (1024, 2), (20_000, 2), (20_000, 64), (1 << 20, 64)] {
+            let pipes = plan_pipes(nofile, shards);
+            assert!(
+                2 * shards * pipes <= nofile as usize / 4,
+                "{pipes} for {shards} shards of {nofile} files"
+            );
+        }
+        assert_eq!(plan_pipes(20_000, 2), limits::PIPES_PER_SHARD);
 
         assert_eq!(check_files(20_000, None, 8_847), None);
         assert_eq!(check_files(20_000, Some(8_000), 8_846), None);

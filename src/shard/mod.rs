@@ -21,7 +21,7 @@ mod relay;
 mod run;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
@@ -123,19 +123,45 @@ pub fn start(options: &Options, plane: &Arc<Plane>) -> Result<Shards, StartError
 }
 
 impl Shards {
-    /// Waits until all shards have ended. Blocks the calling thread.
+    /// Waits until all shards have ended, or one has failed. Blocks the calling thread.
     ///
     /// # Errors
     /// Of the first shard that failed: its relay ring could not be made, or it panicked.
     pub fn join(self) -> io::Result<()> {
-        let mut result = Ok(());
+        let (sender, ended) = mpsc::channel();
         for handle in self.0 {
-            let ended = match handle.join() {
-                Ok(ended) => ended,
-                Err(error) => Err(io::Error::other(error.to_string())),
-            };
-            result = result.and(ended);
+            let sender = sender.clone();
+            // On a thread each: whoever joins one after the other learns nothing of the second.
+            std::thread::spawn(move || {
+                let joined = handle.join();
+                sender.send(joined.unwrap_or_else(|error| Err(io::Error::other(error.to_string()))))
+            });
         }
-        result
+        drop(sender);
+        ended.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failure_of_one_shard_is_told_while_the_others_run() {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let runs = LocalExecutorBuilder::default()
+            .spawn(move || async move {
+                let _ = stopped.recv();
+                Ok(())
+            })
+            .unwrap();
+        let fails = LocalExecutorBuilder::default()
+            .spawn(|| async { Err(io::ErrorKind::OutOfMemory.into()) })
+            .unwrap();
+        let (sender, result) = mpsc::channel();
+        std::thread::spawn(move || sender.send(Shards(vec![runs, fails]).join()));
+        let error = result.recv_timeout(Duration::from_secs(10)).expect("nothing was told").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+        drop(stop);
     }
 }

@@ -3,10 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use crate::harness::bytes::{Stream, expect, seed, send};
-use crate::harness::client::{End, acknowledged, end_of, exchange, finish, reset};
+use crate::harness::client::{End, acknowledged, end_of, exchange, finish, read_to_end, reset};
 use crate::harness::rig::Pair;
+use crate::harness::wait::measure_for;
 
 const MIB: usize = 1 << 20;
 
@@ -199,4 +203,34 @@ fn a_session_never_sees_the_bytes_of_the_one_before() {
         assert_eq!(end_of(&mut client), End::Fin);
     }
     pair.ringport.until_metrics("all sessions are over", |metrics| metrics.active() == 0);
+}
+
+/// splice(2) stops at an urgent byte, and when FIN has come says that this is the end.
+#[test]
+fn bytes_behind_an_urgent_one_are_not_lost() {
+    const BEHIND: usize = 64 * 1024;
+    let pair = Pair::start(&["--shards", "1"]);
+    let mut stream = Stream::new(seed());
+    let (mut client, mut pod) = pair.session();
+    let mut sent = Vec::new();
+    let down = || pair.ringport.metrics().sum("ringport_bytes_total", &["direction=\"down\""]) as usize;
+    // Until some stays in the socket of the pod's side, as nobody reads at the other end.
+    while down() == sent.len() {
+        let piece = stream.next(256 * 1024);
+        pod.write_all(&piece).unwrap();
+        acknowledged(&pod);
+        sent.extend(piece);
+        measure_for(Duration::from_millis(50));
+        assert!(sent.len() < 64 * MIB, "the way never fills");
+    }
+    SockRef::from(&pod).send_out_of_band(b"!").unwrap();
+    let behind = stream.next(BEHIND);
+    pod.write_all(&behind).unwrap();
+    sent.extend(behind);
+    finish(&pod);
+    acknowledged(&pod);
+    let (got, end) = read_to_end(&mut client);
+    assert!(pair.ringport.metrics().spliced() > 0, "nothing was spliced");
+    assert_eq!((got.len(), end), (sent.len(), End::Fin));
+    assert!(got == sent, "it arrived changed");
 }

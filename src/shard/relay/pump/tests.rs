@@ -258,3 +258,66 @@ fn h4_what_came_before_a_broken_source_is_delivered() {
         assert_eq!(seen.borrow().sent, bytes[..breaks], "seed {seed}");
     }
 }
+
+/// A source that always has more, for a sink that always has room.
+struct Torrent {
+    fills: usize,
+    /// Since the last time that other tasks could run.
+    in_a_row: usize,
+    stopping: bool,
+    most: Rc<RefCell<usize>>,
+}
+
+impl Line for Torrent {
+    type Chunk = Piece;
+
+    async fn receive(&mut self) -> io::Result<Got<Piece>> {
+        if std::mem::take(&mut self.stopping) {
+            return Ok(Got::Stopped);
+        }
+        if self.fills == 0 {
+            return Ok(Got::Eof);
+        }
+        Ok(Got::Data(Piece(vec![0; RECV_BUFFER_BYTES], Rc::default())))
+    }
+    fn stop_receiving(&mut self) {
+        self.stopping = true;
+    }
+    fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+    async fn writable(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    async fn readable(&mut self) -> io::Result<()> {
+        self.in_a_row = 0;
+        Ok(())
+    }
+    fn open_pipe(&mut self) -> bool {
+        true
+    }
+    fn close_pipe(&mut self) {}
+    fn fill(&mut self) -> io::Result<usize> {
+        self.in_a_row += 1;
+        let mut most = self.most.borrow_mut();
+        *most = self.in_a_row.max(*most);
+        if self.fills == 0 {
+            return Ok(0);
+        }
+        self.fills -= 1;
+        Ok(1 << 20)
+    }
+    fn drain(&mut self) -> io::Result<usize> {
+        Ok(0)
+    }
+    fn finish(&mut self) {}
+}
+
+#[test]
+fn a_direction_that_never_waits_lets_others_run() {
+    let most = Rc::new(RefCell::new(0));
+    let torrent = Torrent { fills: 10_000, in_a_row: 0, stopping: false, most: most.clone() };
+    let mut pump = pin!(pump(torrent));
+    assert!(pump.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    assert!((2..100).contains(&*most.borrow()), "{} MiB at one go", most.borrow());
+}
