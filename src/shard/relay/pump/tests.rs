@@ -316,8 +316,8 @@ impl Line for Torrent {
 #[test]
 fn a_direction_that_never_waits_lets_others_run() {
     let most = Rc::new(RefCell::new(0));
-    let torrent = Torrent { fills: 10_000, in_a_row: 0, stopping: false, most: most.clone() };
-    let mut pump = pin!(pump(torrent));
+    let mut torrent = Torrent { fills: 10_000, in_a_row: 0, stopping: false, most: most.clone() };
+    let mut pump = pin!(pump(&mut torrent));
     assert!(pump.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     assert!((2..100).contains(&*most.borrow()), "{} MiB at one go", most.borrow());
 }
