@@ -91,6 +91,7 @@ fn named_ports_that_differ_make_a_slice_each() {
         + &pod("c", "", &named(8080), &READY.replace("10.0.0.1", "10.0.0.3"))
         + &pod("d", "", "", &READY.replace("10.0.0.1", "10.0.0.4"));
     let slices = slices_of(&text);
+    #[allow(clippy::type_complexity, reason = "a table")]
     let mut shape: Vec<(Vec<(String, u16)>, Vec<String>)> = slices
         .iter()
         .map(|slice| {

@@ -88,6 +88,7 @@ fn the_choice_depends_on_the_name_only() {
 /// TestCreateInitNodePorts.
 #[test]
 fn ports_of_one_number_share_their_node_port_when_new() {
+    #[allow(clippy::type_complexity, reason = "a table")]
     let table: [(&str, &[(&str, i32, &str, i32)], &[&str]); 9] = [
         ("ClusterIP", &[("", 80, "TCP", 0)], &["none"]),
         ("NodePort", &[("", 80, "TCP", 0)], &["a"]),
