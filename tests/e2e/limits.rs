@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::client::{End, connect, end_of_new, exchange, try_connect, until_refused};
-use crate::harness::manifest::pod;
+use crate::harness::manifest::{Service, pod};
 use crate::harness::pod::{Pod, echo, listen};
 use crate::harness::process::Ringport;
 use crate::harness::rig::{Pair, local, web};
@@ -114,6 +114,25 @@ fn out_of_descriptors_it_still_drains() {
     assert!(try_echo(&inside), "a session was lost");
     drop((inside, outside));
     assert_eq!(ringport.wait(Duration::from_secs(10)).code(), Some(0));
+}
+
+#[test]
+fn without_descriptors_for_its_listeners_it_stays_calm() {
+    let world = World::new();
+    let ip = world.ip();
+    for i in 0..60 {
+        let name = format!("web-{i}");
+        let service = Service { name: &name, ..web(world.port(), 80) };
+        world.apply(&name, &service.yaml());
+        world.apply(&format!("pod-{i}"), &pod(&format!("pod-{i}"), &name, ip));
+    }
+    let ringport = Ringport::spawn_with_files(&world, 110, &["--shards", "1"]);
+    until("it cannot listen", || ringport.log().contains("cannot listen").then_some(()));
+    let told = || ringport.log().lines().filter(|line| line.contains("cannot listen")).count();
+    let before = told();
+    measure_for(Duration::from_secs(3));
+    let told = told() - before;
+    assert!((1..10).contains(&told), "{told} messages in 3 s:\n{}", ringport.log());
 }
 
 #[test]
