@@ -147,6 +147,27 @@ fn an_idle_process_uses_no_cpu() {
     exchange(&mut client, &mut pod, b"awake");
 }
 
+/// Of the annotation anything is taken that is a time.
+#[test]
+fn an_idle_timeout_of_any_length_costs_no_cpu() {
+    for timeout in ["1ms", "99999999999999999ms"] {
+        let world = World::new();
+        let node_port = world.port();
+        let ip = world.ip();
+        let (target_port, mut listeners) = listen(&[ip]);
+        let _pod = Pod::start(listeners.remove(0), echo);
+        let annotation = format!("  name: web\n  annotations:\n    ringport.io/idle-timeout: {timeout}\n");
+        world.apply("service", &web(node_port, target_port).yaml().replacen("  name: web\n", &annotation, 1));
+        world.apply("pod", &pod("pod", "web", ip));
+        let ringport = Ringport::start(&world, &["--shards", "1"]);
+        let cpu = ringport.cpu();
+        let _sessions: Vec<_> = (0..300).map(|_| connect(local(node_port))).collect();
+        measure_for(Duration::from_secs(2));
+        let used = ringport.cpu() - cpu;
+        assert!(used < Duration::from_millis(500), "{used:?} of CPU in 2 s with {timeout}");
+    }
+}
+
 #[test]
 fn an_idle_timeout_cuts_only_what_is_idle() {
     let pair = Pair::start(&["--idle-timeout", "1s"]);
