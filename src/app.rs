@@ -33,6 +33,7 @@ use crate::net::machine::{self, Facts};
 use crate::problem::{Problem, Severity};
 use crate::route::compile::{self, CompileOptions};
 use crate::route::plane::{Phase, Plane};
+use crate::route::port::PortSettings;
 use crate::shard;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
@@ -248,8 +249,16 @@ fn why_ended(joined: Joined) -> io::Error {
 }
 
 /// How the objects are compiled on this machine.
-fn compile_options(config: &Config) -> CompileOptions {
-    CompileOptions { nodeport_addresses: node_port_addresses(config), cluster_ips: config.cluster_ips }
+pub fn compile_options(config: &Config) -> CompileOptions {
+    CompileOptions {
+        nodeport_addresses: node_port_addresses(config),
+        cluster_ips: config.cluster_ips,
+        defaults: PortSettings {
+            max_connections: config.max_connections_per_service,
+            max_connections_per_client: config.max_connections_per_client,
+            idle_timeout: None,
+        },
+    }
 }
 
 /// How the stand-alone API server's part is played.

@@ -81,7 +81,7 @@ fn ready(state: &State) {
     state.on_queued(Seen::now());
     state.on_synced(Seen::now(), vec![Problem::error("port 30081 is taken")], 0);
     state.on_shards_started();
-    state.plane.acknowledge(0, 1);
+    state.plane.acknowledge(0, 1, 0);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn ready_means_first_snapshot_applied_by_all_shards_and_not_draining() {
     assert!(ask().body.contains("[+]manifests-read ok\n[-]shards-started failed\n"), "{}", ask().body);
     state.on_shards_started();
     assert!(ask().body.contains("[-]first-snapshot-applied failed"), "{}", ask().body);
-    state.plane.acknowledge(0, 1);
+    state.plane.acknowledge(0, 1, 0);
     assert_eq!((ask().status, ask().body.as_str()), (200, "ok"));
     assert!(health::readyz(&state, true).body.ends_with("[+]not-draining ok\nreadyz check passed\n"));
     // A later snapshot on its way does not make it unready.
@@ -122,7 +122,7 @@ fn unhealthy_once_a_change_waits_too_long() {
     assert!(!late.healthy, "applied by no shard");
     assert_eq!(late.last_updated, 100.0);
 
-    state.plane.acknowledge(0, 1);
+    state.plane.acknowledge(0, 1, 0);
     let health = state.health(at(100_000));
     assert!(health.healthy);
     assert_eq!(health.last_updated, 100_000.0, "recent while healthy, as kube-proxy");

@@ -28,17 +28,19 @@ impl Feed {
     /// Reads what has changed and puts it in force.
     pub(super) fn reload(&mut self) {
         self.state.on_queued(Seen::now());
+        let began = crate::clock::now_micros();
         let before = self.control.generation();
         let mut new = self.manifests.reload(&mut self.store);
         new.extend(self.control.apply(self.store.world()));
-        self.finish(&new, before);
+        self.finish(&new, before, began);
     }
 
     /// Tries again what could not be done before.
     pub(super) fn retry(&mut self) {
+        let began = crate::clock::now_micros();
         let before = self.control.generation();
         let new = self.control.retry();
-        self.finish(&new, before);
+        self.finish(&new, before, began);
     }
 
     /// Whether [`Feed::retry`] has something to do.
@@ -46,7 +48,7 @@ impl Feed {
         self.control.waiting()
     }
 
-    fn finish(&mut self, new: &[Problem], before: u64) {
+    fn finish(&mut self, new: &[Problem], before: u64, began: u64) {
         self.reporter.report(new, crate::clock::now());
         let files = self.manifests.problems();
         let failing = failing_files(&files);
@@ -54,7 +56,7 @@ impl Feed {
         self.state.on_synced(Seen::now(), problems, failing);
         let generation = self.control.generation();
         if generation != before {
-            tokio::task::spawn_local(time_until_applied(self.state.clone(), generation));
+            tokio::task::spawn_local(time_until_applied(self.state.clone(), generation, began));
         }
     }
 }
@@ -66,15 +68,15 @@ fn failing_files(problems: &[Problem]) -> u64 {
     files.len() as u64
 }
 
-/// Measures how long the shards take to apply a snapshot. Looks again and again, but only until they have.
-async fn time_until_applied(state: Rc<State>, generation: u64) {
-    let began = crate::clock::now_micros();
+/// Measures how long a change takes from being read to being applied by all shards. Looks again and again,
+/// but only until it is.
+async fn time_until_applied(state: Rc<State>, generation: u64, began: u64) {
     let mut pause = Duration::from_millis(1);
     while state.plane.applied() < generation {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
-    let took = Duration::from_micros(crate::clock::now_micros() - began);
+    let took = Duration::from_micros(state.plane.applied_micros().saturating_sub(began));
     state.on_applied(took.as_secs_f64());
     tracing::debug!(generation, ?took, "applied by all shards");
 }

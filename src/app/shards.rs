@@ -42,6 +42,7 @@ pub(super) fn options(
         idle_timeout: config.idle_timeout,
         half_closed_timeout: config.half_closed_timeout,
         tcp: TcpOptions {
+            nodelay: config.tcp_nodelay,
             keepalive: nonzero(config.keepalive_time).map(|time| Keepalive {
                 time,
                 interval: config.keepalive_interval,

@@ -6,18 +6,16 @@ use super::{Error, print};
 use crate::app;
 use crate::config::Config;
 use crate::problem::{Problem, Severity};
-use crate::route::compile::{CompileOptions, Compiled, Compiler};
+use crate::route::compile::{Compiled, Compiler};
 use crate::route::snapshot::Frontend;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::Store;
+use crate::types::Protocol;
 
 pub(super) fn check(config: &Config) -> Result<(), Error> {
     let mut store = Store::new(app::store_options(config));
     let mut problems = Manifests::new(inputs(config)?).reload(&mut store);
-    let options = CompileOptions {
-        nodeport_addresses: app::node_port_addresses(config),
-        cluster_ips: config.cluster_ips,
-    };
+    let options = app::compile_options(config);
     let compiled = Compiler::new(options, 1).compile(&store.world());
     problems.extend(compiled.problems.iter().cloned());
     print(&report(&compiled, &problems))?;
@@ -70,6 +68,7 @@ fn row(frontend: &Frontend) -> [String; 4] {
     let endpoints: Vec<String> =
         frontend.targets.endpoints.iter().map(|endpoint| endpoint.addr.to_string()).collect();
     let endpoints = match endpoints.as_slice() {
+        _ if frontend.key.protocol != Protocol::Tcp => "<not served yet>".to_owned(),
         [] => "<none>: clients are refused".to_owned(),
         some => some.join(","),
     };
@@ -85,7 +84,8 @@ mod tests {
         let mut store = Store::new(app::store_options(&config));
         let inputs = vec![Input::Text { name: "web.yml".to_owned(), text: text.to_owned() }];
         let problems = Manifests::new(inputs).reload(&mut store);
-        let compiled = Compiler::new(CompileOptions::default(), 1).compile(&store.world());
+        let compiled =
+            Compiler::new(crate::route::compile::CompileOptions::default(), 1).compile(&store.world());
         (report(&compiled, &problems), problems.len())
     }
 

@@ -60,6 +60,12 @@ pub struct Config {
     pub user_timeout: Duration,
     /// Sessions at a time; `None` follows from the limit on open files.
     pub max_connections: Option<u32>,
+    /// Sessions at a time of each service port; `None` is no limit.
+    pub max_connections_per_service: Option<u32>,
+    /// Sessions at a time of each client with each service port; `None` is no limit.
+    pub max_connections_per_client: Option<u32>,
+    /// Whether small pieces are sent at once.
+    pub tcp_nodelay: bool,
     /// Whether long transfers go through pipes.
     pub splice: bool,
     /// Where `/metrics` is; `None` is nowhere.

@@ -7,6 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::k8s::model::Service;
+use crate::problem::Severity;
 use crate::route::compile::NodePortAddresses;
 use crate::route::fixture::{WorldExt, service, world};
 
@@ -24,7 +25,8 @@ impl Bench {
         let address = Ipv4Addr::new(127, pid[2] | 1, pid[3], NEXT.fetch_add(1, Ordering::Relaxed)).into();
         let plane = Arc::new(Plane::new(2));
         let nodeport_addresses = NodePortAddresses::Only(vec![address]);
-        let control = Control::new(plane.clone(), CompileOptions { nodeport_addresses, cluster_ips: false });
+        let control =
+            Control::new(plane.clone(), CompileOptions { nodeport_addresses, ..CompileOptions::default() });
         Self { address, plane, control }
     }
 
@@ -38,7 +40,7 @@ impl Bench {
     }
 
     fn acknowledge(&self, generation: u64) {
-        (0..self.plane.shards()).for_each(|shard| self.plane.acknowledge(shard, generation));
+        (0..self.plane.shards()).for_each(|shard| self.plane.acknowledge(shard, generation, 0));
     }
 
     fn is_held(&self, port: u16) -> bool {
@@ -136,10 +138,10 @@ fn c2_a_hold_outlives_its_frontend_until_every_shard_has_applied_that() {
     bench.control.apply(world());
     assert!(bench.served().is_empty());
     assert!(bench.control.waiting() && bench.is_held(port));
-    bench.plane.acknowledge(0, 2);
+    bench.plane.acknowledge(0, 2, 0);
     bench.control.retry();
     assert!(bench.control.waiting() && bench.is_held(port), "one shard may still listen");
-    bench.plane.acknowledge(1, 2);
+    bench.plane.acknowledge(1, 2, 0);
     bench.control.retry();
     assert!(!bench.control.waiting() && !bench.is_held(port));
 }
@@ -204,7 +206,8 @@ fn udp_frontends_are_published_without_a_hold() {
     let port = bench.free_port();
     let mut dns = service("dns", port, 0);
     dns.ports[0].protocol = Protocol::Udp;
-    assert!(bench.control.apply(world().with(dns)).is_empty());
+    let problems = bench.control.apply(world().with(dns));
+    assert!(problems.iter().all(|problem| problem.severity == Severity::Warning), "{problems:?}");
     assert_eq!(bench.served(), [port]);
     assert!(!bench.is_held(port));
 }

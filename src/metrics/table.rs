@@ -137,7 +137,7 @@ pub static METRICS: &[Metric] = &[
     Metric {
         name: "ringport_snapshot_apply_seconds",
         kind: "histogram",
-        help: "Seconds from the publication of a snapshot until the last shard had applied it.",
+        help: "Seconds from a change being read until the last shard had applied it: parse, compile, hold ports, publish, listen.",
         labels: &[],
         read: Read::ProcessTime(|p| &p.apply_seconds),
     },

@@ -12,6 +12,8 @@ use crate::limits;
 /// Options of connections, the same on both sides where nothing else is said.
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
+    /// Small pieces are sent at once (TCP_NODELAY).
+    pub nodelay: bool,
     /// Probing of silent peers; `None` is off.
     pub keepalive: Option<Keepalive>,
     /// How long sent bytes may stay unacknowledged by the pod before the connection is given up
@@ -34,7 +36,7 @@ impl Default for TcpOptions {
     fn default() -> Self {
         let keepalive =
             Keepalive { time: Duration::from_secs(120), interval: Duration::from_secs(15), probes: 4 };
-        Self { keepalive: Some(keepalive), user_timeout: Some(Duration::from_secs(30)) }
+        Self { nodelay: true, keepalive: Some(keepalive), user_timeout: Some(Duration::from_secs(30)) }
     }
 }
 
@@ -132,7 +134,9 @@ fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn set_connection_options(socket: &Socket, options: &TcpOptions) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
+    if options.nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
     if let Some(keepalive) = options.keepalive {
         let keepalive = TcpKeepalive::new()
             .with_time(keepalive.time)

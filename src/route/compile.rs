@@ -154,10 +154,13 @@ impl Compiler {
     /// The route of a service port: the old one if nothing about it is different, else a new one over
     /// the same state.
     fn route(&mut self, service: &Service, port: &ServicePort, old: &CompiledService) -> Arc<PortRoute> {
+        let defaults = &self.options.defaults;
         let settings = PortSettings {
-            max_connections: service.max_connections,
-            max_connections_per_client: service.max_connections_per_client,
-            idle_timeout: service.idle_timeout,
+            max_connections: service.max_connections.or(defaults.max_connections),
+            max_connections_per_client: service
+                .max_connections_per_client
+                .or(defaults.max_connections_per_client),
+            idle_timeout: service.idle_timeout.or(defaults.idle_timeout),
         };
         let name = ServicePortName {
             service: service.key.clone(),
@@ -206,14 +209,17 @@ fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedNam
     }
 }
 
-/// A warning for each port that no proxy of this kind can serve.
+/// A warning for each port that is not served.
 fn not_served(service: &Service) -> impl Iterator<Item = Problem> {
-    let sctp = service.ports.iter().enumerate().filter(|(_, port)| port.protocol == Protocol::Sctp);
-    sctp.map(|(i, _)| Problem {
+    let others = service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Tcp);
+    others.map(|(i, port)| Problem {
         object: Some(format!("Service {}", service.key)),
         field: Some(format!("spec.ports[{i}].protocol")),
-        hint: Some("use TCP or UDP".to_owned()),
-        ..Problem::warning("SCTP ports are not served")
+        hint: Some("use TCP".to_owned()),
+        ..Problem::warning(match port.protocol {
+            Protocol::Udp => "UDP ports are not served yet",
+            _ => "SCTP ports are not served",
+        })
     })
 }
 

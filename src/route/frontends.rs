@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::k8s::model::{Service, ServiceKind, ServicePort};
 use crate::problem::Problem;
+use crate::route::port::PortSettings;
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 use crate::types::NamespacedName;
 
@@ -26,6 +27,8 @@ pub struct CompileOptions {
     pub nodeport_addresses: NodePortAddresses,
     /// Whether clusterIPs are served too: `--cluster-ips`.
     pub cluster_ips: bool,
+    /// For Services that say nothing of their own.
+    pub defaults: PortSettings,
 }
 
 /// The frontends of one port of a Service, each once: where one address has two roles, the first of

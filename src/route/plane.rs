@@ -19,6 +19,7 @@ pub struct Plane {
     pub stats: Arc<PerShard<ShardCounters>>,
     phase: AtomicU8,
     applied: Box<[AtomicU64]>,
+    applied_micros: AtomicU64,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     on_session: OnceLock<Box<dyn Fn(SessionRecord) -> bool + Send + Sync>>,
 }
@@ -42,6 +43,7 @@ impl Plane {
             stats: Arc::new(PerShard::new(shards)),
             phase: AtomicU8::new(0),
             applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            applied_micros: AtomicU64::new(0),
             wake: OnceLock::new(),
             on_session: OnceLock::new(),
         }
@@ -78,11 +80,17 @@ impl Plane {
         }
     }
 
-    /// A shard says that it has applied this generation.
-    pub fn acknowledge(&self, shard: usize, generation: u64) {
+    /// A shard says that it has applied this generation, and when: microseconds on the monotonic clock.
+    pub fn acknowledge(&self, shard: usize, generation: u64, now_micros: u64) {
+        self.applied_micros.fetch_max(now_micros, Ordering::Relaxed);
         if let Some(applied) = self.applied.get(shard) {
             applied.store(generation, Ordering::Release);
         }
+    }
+
+    /// When the last shard has said so.
+    pub fn applied_micros(&self) -> u64 {
+        self.applied_micros.load(Ordering::Relaxed)
     }
 
     /// The generation that every shard has applied.

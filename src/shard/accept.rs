@@ -1,8 +1,10 @@
 //! The accept loop of one listener: it never waits for a connection it has accepted, and never ends by
 //! an error.
 
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -36,7 +38,7 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>, socket: Own
                         tracing::warn!(shard = shard.index, %error, "cannot accept; refusing what waits");
                     }
                     shed(&shard, &listener, &socket);
-                    shard.ring.sleep(BACKOFF).await;
+                    back_off(&shard, &listener).await;
                 }
             },
         }
@@ -55,6 +57,18 @@ async fn next(listener: &Listener, accepts: &mut Accepts) -> Option<Accepted> {
         accepted => accepted.map(Some),
     })
     .await
+}
+
+/// Leaves the queue alone for a while, unless the listener closes: whoever waits for that lets no timer fire.
+async fn back_off(shard: &Shard, listener: &Listener) {
+    let mut sleep = shard.ring.sleep(BACKOFF);
+    std::future::poll_fn(|context| {
+        if listener.is_closing(context.waker()) {
+            return Poll::Ready(());
+        }
+        Pin::new(&mut sleep).poll(context)
+    })
+    .await;
 }
 
 /// Refuses what waits, with the descriptor kept in reserve: clients get an answer instead of a hang.

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
 use super::{Options, accept};
-use crate::clock::OncePerSecond;
+use crate::clock::{self, OncePerSecond};
 use crate::metrics::counters::ShardCounters;
 use crate::ring::{self, Pipes, RelayRing, Ring};
 use crate::route::plane::{Phase, Plane};
@@ -81,7 +81,7 @@ async fn follow(shard: &Rc<Shard>, bell: &OwnedFd) {
         if phase == Phase::Run {
             let snapshot = shard.snapshot();
             listeners.apply(shard, &snapshot);
-            shard.plane.acknowledge(shard.index, snapshot.generation());
+            shard.plane.acknowledge(shard.index, snapshot.generation(), clock::now_micros());
         } else {
             listeners.close_all(shard).await;
             drain(shard, bell).await;

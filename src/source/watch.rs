@@ -120,3 +120,49 @@ fn failed(what: &str, error: &notify::Error) -> Problem {
     };
     Problem { hint: Some(hint.into()), ..Problem::error(format!("{what}: {error}")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{DataChange, MetadataKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn only_finished_changes_of_files_that_are_read_count() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["new.yml", "a.yml", "c"] {
+            fs::write(path(name), "").unwrap();
+        }
+        fs::hard_link(path("c"), path("linked.yml")).unwrap();
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let created = EventKind::Create(CreateKind::File);
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        let touched = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        let removed = EventKind::Remove(RemoveKind::File);
+        let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
+        // (event, file, of the whole directory, of a.yml alone)
+        let table = [
+            (closed, "a.yml", true, true),
+            (renamed, "a.yml", true, true),
+            (removed, "a.yml", true, true),
+            (touched, "a.yml", true, true),
+            (written, "a.yml", false, false),
+            (read, "a.yml", false, false),
+            (created, "new.yml", false, false),
+            (created, "linked.yml", true, false),
+            (closed, "b.yml", true, false),
+            (closed, "noise.log", false, false),
+            (closed, ".a.yml.swp", false, false),
+            (renamed, "..data", true, true),
+        ];
+        let (mut whole, mut alone) = (Scope::default(), Scope::default());
+        whole.add(dir.path());
+        alone.add(&path("a.yml"));
+        for (kind, name, by_dir, by_name) in table {
+            let event = Event::new(kind).add_path(path(name));
+            assert_eq!((whole.concerns(&event), alone.concerns(&event)), (by_dir, by_name), "{event:?}");
+        }
+    }
+}

@@ -61,6 +61,22 @@ fn more_than_max_connections_are_refused_at_once() {
 }
 
 #[test]
+fn a_service_and_a_client_have_limits_of_their_own() {
+    for (option, refusal) in
+        [("--max-connections-per-service", "service_limit"), ("--max-connections-per-client", "client_limit")]
+    {
+        let pair = Pair::start(&[option, "2"]);
+        let mut sessions: Vec<_> = (0..2).map(|_| pair.session()).collect();
+        assert_eq!(end_of_new(pair.node), End::Reset, "{option}");
+        pair.ringport.until_metrics("it is counted", |metrics| metrics.refused(refusal) == 1);
+        drop(sessions.pop());
+        pair.ringport.until_metrics("one is over", |metrics| metrics.active() == 1);
+        let (mut client, mut pod) = pair.session();
+        exchange(&mut client, &mut pod, b"room again");
+    }
+}
+
+#[test]
 fn the_default_limit_follows_from_the_open_files() {
     const FILES: u64 = 1024;
     let (node, _pod, _world, ringport) = echoing(|world| Ringport::start_with_files(world, FILES, &[]));
@@ -76,15 +92,39 @@ fn the_default_limit_follows_from_the_open_files() {
     until("there is room again", || let_in(node));
 }
 
+/// A Service with one pod that echoes, of a process with few descriptors and no limit that it would keep to.
+fn with_few_files(args: &[&str]) -> (SocketAddr, Pod, World, Ringport) {
+    echoing(|world| {
+        Ringport::start_with_files(
+            world,
+            100,
+            &[&["--max-connections", "10000", "--shards", "1"], args].concat(),
+        )
+    })
+}
+
+/// Takes all descriptors of a process: with sessions, and one by one with connections to its health pages.
+fn exhaust(node: SocketAddr, ringport: &Ringport) -> (Vec<TcpStream>, Vec<TcpStream>) {
+    let inside = std::iter::from_fn(|| let_in(node)).collect();
+    let mut others = Vec::new();
+    until("it is out of descriptors", || {
+        others.push(try_connect(ringport.healthz()).unwrap());
+        others.extend(try_connect(node));
+        ringport.log().contains("cannot accept").then_some(())
+    });
+    (inside, others)
+}
+
 /// Harder: there are no descriptors for what it has promised to take.
 #[test]
-fn out_of_descriptors_it_stays_calm_and_recovers() {
-    let (node, _pod, _world, ringport) =
-        echoing(|world| Ringport::start(world, &["--max-connections", "10000"]));
-    let mut inside: Vec<TcpStream> = (0..20).map(|_| let_in(node).unwrap()).collect();
-    ringport.limit_files(ringport.open_files() as u64);
-    // Whatever becomes of these, they do not hang for ever, and cost little.
-    let outside: Vec<TcpStream> = (0..50).filter_map(|_| try_connect(node).ok()).collect();
+fn out_of_descriptors_it_refuses_stays_calm_and_recovers() {
+    let (node, _pod, _world, ringport) = with_few_files(&[]);
+    let (mut inside, others) = exhaust(node, &ringport);
+    assert!(inside.len() > 10, "only {} sessions", inside.len());
+    // Clients are told, and do not hang.
+    for _ in 0..5 {
+        assert_eq!(end_of_new(node), End::Reset);
+    }
     let cpu = ringport.cpu();
     measure_for(Duration::from_secs(2));
     let used = ringport.cpu() - cpu;
@@ -92,9 +132,19 @@ fn out_of_descriptors_it_stays_calm_and_recovers() {
     let log = ringport.log();
     assert!(log.lines().count() < 20, "a flood of messages:\n{log}");
     assert!(inside.iter().all(try_echo), "a session was lost");
-    drop(outside);
+    drop(others);
     inside.truncate(5);
     until("there is room again", || let_in(node));
+    assert!(ringport.metrics().refused("local_error") > 0);
+}
+
+#[test]
+fn out_of_descriptors_it_still_ends_when_asked() {
+    let (node, _pod, _world, mut ringport) = with_few_files(&["--drain-timeout", "1s"]);
+    let (inside, others) = exhaust(node, &ringport);
+    ringport.signal(Signal::TERM);
+    assert_eq!(ringport.wait(Duration::from_secs(10)).code(), Some(0));
+    drop((inside, others));
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_node_port_service_is_served_on_every_address() {
 #[test]
 fn node_ports_are_served_on_chosen_addresses() {
     let addresses = NodePortAddresses::Only(vec![ip("192.168.0.1"), ip("fd00::1")]);
-    let options = CompileOptions { nodeport_addresses: addresses, cluster_ips: false };
+    let options = CompileOptions { nodeport_addresses: addresses, ..CompileOptions::default() };
     let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1", "fd01::1"]);
     assert_eq!(
         text(&with_options(options).compile(&world)),
@@ -129,7 +129,7 @@ fn policies_choose_the_list_by_kind_of_frontend() {
 }
 
 #[test]
-fn tcp_and_udp_ports_of_one_number_are_two_and_sctp_is_a_warning() {
+fn tcp_and_udp_ports_of_one_number_are_two_and_all_but_tcp_is_a_warning() {
     let mut dns = service("dns", 30053, 0);
     dns.ports = vec![
         port("tcp", Protocol::Tcp, 53, Some(30053)),
@@ -149,7 +149,10 @@ fn tcp_and_udp_ports_of_one_number_are_two_and_sctp_is_a_warning() {
     );
     assert_eq!(
         problems(&compiled),
-        ["Service default/dns: spec.ports[2].protocol: SCTP ports are not served (use TCP or UDP)"]
+        [
+            "Service default/dns: spec.ports[1].protocol: UDP ports are not served yet (use TCP)",
+            "Service default/dns: spec.ports[2].protocol: SCTP ports are not served (use TCP)",
+        ]
     );
     assert_eq!(compiled.problems[0].severity, Severity::Warning);
 }
@@ -245,6 +248,21 @@ fn settings_of_a_service_reach_its_ports_and_keep_their_state() {
 }
 
 #[test]
+fn a_service_that_says_nothing_gets_the_limits_of_the_options() {
+    let defaults = PortSettings {
+        max_connections: Some(7),
+        max_connections_per_client: Some(3),
+        idle_timeout: Some(Duration::from_secs(9)),
+    };
+    let mut compiler = with_options(CompileOptions { defaults, ..CompileOptions::default() });
+    let own = Service { max_connections: Some(10), ..service("own", 30081, 1) };
+    let compiled = compiler.compile(&world().with(service("plain", 30080, 0)).with(own));
+    assert_eq!(frontend(&compiled, "TCP *:30080").port.settings(), defaults);
+    let own = frontend(&compiled, "TCP *:30081").port.settings();
+    assert_eq!(own, PortSettings { max_connections: Some(10), ..defaults });
+}
+
+#[test]
 fn the_ledger_lives_while_the_service_has_affinity() {
     let mut compiler = compiler();
     let affine = || Service { affinity: Some(Duration::from_secs(60)), ..service("web", 30080, 0) };
@@ -336,7 +354,7 @@ fn r4_an_older_service_takes_over_whenever_it_comes() {
 #[test]
 fn r4_of_two_ports_of_one_service_the_first_wins() {
     let addresses = NodePortAddresses::Only(vec![ip("192.0.2.1")]);
-    let options = CompileOptions { nodeport_addresses: addresses, cluster_ips: false };
+    let options = CompileOptions { nodeport_addresses: addresses, ..CompileOptions::default() };
     let mut service = with_external_ip("web", 30001, 0);
     service.ports.push(port("second", Protocol::Tcp, 30001, Some(30002)));
     let compiled = with_options(options).compile(&world().with(service));

@@ -79,10 +79,12 @@ pub(super) async fn relay(
     let up = Flow::new(Direction::Up, port_stats, pod_stats, &state);
     let down = Flow::new(Direction::Down, port_stats, pod_stats, &state);
     let (reason, resets) = {
+        let mut upwards = Wire::new(shard, client, endpoint, &up);
+        let mut downwards = Wire::new(shard, endpoint, client, &down);
         let mut pumps = Pumps {
             shard,
-            up: Some(pin!(pump(Wire::new(shard, client, endpoint, &up)))),
-            down: Some(pin!(pump(Wire::new(shard, endpoint, client, &down)))),
+            up: Some(pin!(pump(&mut upwards))),
+            down: Some(pin!(pump(&mut downwards))),
             idle: Idle::new(shard, port.idle_timeout, &state, [&up, &down]),
         };
         pumps.run(&state).await
@@ -144,7 +146,8 @@ where
                 Event::Ended(_, Ok(())) => {} // H2
                 Event::Ended(direction, Err(fault)) => {
                     state.set(State::Broken);
-                    return self.broken(direction, fault).await;
+                    // Boxed, as all rare waits: an idle session should not carry room for them.
+                    return Box::pin(self.broken(direction, fault)).await;
                 }
                 Event::Idle if state.get() == State::HalfClosed => {
                     return (EndReason::HalfClosed, Resets::Both);

@@ -69,13 +69,13 @@ enum Next {
 }
 
 /// Moves everything from source to sink, then says FIN to the sink.
-pub(super) async fn pump(mut line: impl Line) -> Result<(), Fault> {
+pub(super) async fn pump(line: &mut impl Line) -> Result<(), Fault> {
     let mut meter = Meter::default();
     loop {
-        if copy(&mut line, &mut meter).await? == Next::End {
+        if copy(line, &mut meter).await? == Next::End {
             break;
         }
-        splice(&mut line, &mut meter).await?;
+        splice(line, &mut meter).await?;
     }
     line.finish();
     Ok(())
@@ -92,7 +92,8 @@ async fn copy(line: &mut impl Line, meter: &mut Meter) -> Result<Next, Fault> {
                 send_now(line, &mut chunk).map_err(sink)?;
                 if !chunk.bytes().is_empty() {
                     meter.blocked();
-                    if flush(line, chunk).await? == Next::End {
+                    // Boxed: most sessions never need the room.
+                    if Box::pin(flush(line, chunk)).await? == Next::End {
                         return Ok(Next::End);
                     }
                     if meter.wants_splice() {

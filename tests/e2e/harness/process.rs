@@ -114,6 +114,11 @@ impl Ringport {
         });
     }
 
+    /// Where its health pages are.
+    pub(crate) fn healthz(&self) -> SocketAddr {
+        self.healthz
+    }
+
     /// The status of one of the health pages.
     pub(crate) fn health(&self, path: &str) -> u16 {
         get(self.healthz, path).unwrap().0
@@ -176,12 +181,6 @@ impl Ringport {
         let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split_whitespace().collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
-    }
-
-    /// Lowers what it may have open, while it runs.
-    pub(crate) fn limit_files(&self, files: u64) {
-        let limit = Rlimit { current: Some(files), maximum: Some(files) };
-        rustix::process::prlimit(Some(self.pid()), Resource::Nofile, limit).unwrap();
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

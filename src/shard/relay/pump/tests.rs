@@ -176,7 +176,7 @@ fn run(seed: u64) -> Run {
     let bytes = Rc::new((0..len).map(|_| random.u8(..)).collect::<Vec<_>>());
     let at = |random: &mut fastrand::Rng| (random.u8(..) < 50).then(|| random.usize(0..=len));
     let seen = Rc::new(RefCell::new(Seen::default()));
-    let model = Model {
+    let mut model = Model {
         source_breaks: at(&mut random),
         sink_breaks: at(&mut random),
         can_splice: random.u8(..) < 230,
@@ -189,7 +189,7 @@ fn run(seed: u64) -> Run {
         buffers: Rc::default(),
         random,
     };
-    let mut pump = pin!(pump(model));
+    let mut pump = pin!(pump(&mut model));
     let Poll::Ready(result) = pump.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
         panic!("seed {seed}: a model that never waits made the pump wait");
     };
@@ -237,7 +237,7 @@ fn h4_what_came_before_a_broken_source_is_delivered() {
         let bytes = Rc::new((0..100_000).map(|_| random.u8(..)).collect::<Vec<_>>());
         let breaks = random.usize(0..=bytes.len());
         let seen = Rc::new(RefCell::new(Seen::default()));
-        let model = Model {
+        let mut model = Model {
             source_breaks: Some(breaks),
             sink_breaks: None,
             can_splice: true,
@@ -250,7 +250,7 @@ fn h4_what_came_before_a_broken_source_is_delivered() {
             buffers: Rc::default(),
             random,
         };
-        let mut pump = pin!(pump(model));
+        let mut pump = pin!(pump(&mut model));
         let Poll::Ready(result) = pump.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
             panic!()
         };
@@ -316,8 +316,8 @@ impl Line for Torrent {
 #[test]
 fn a_direction_that_never_waits_lets_others_run() {
     let most = Rc::new(RefCell::new(0));
-    let torrent = Torrent { fills: 10_000, in_a_row: 0, stopping: false, most: most.clone() };
-    let mut pump = pin!(pump(torrent));
+    let mut torrent = Torrent { fills: 10_000, in_a_row: 0, stopping: false, most: most.clone() };
+    let mut pump = pin!(pump(&mut torrent));
     assert!(pump.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     assert!((2..100).contains(&*most.borrow()), "{} MiB at one go", most.borrow());
 }
