@@ -261,6 +261,11 @@ impl Candidates<'_> {
         Some(endpoint.clone())
     }
 
+    /// Whether there is another one. To know costs nothing: the others are put in order when they are asked for.
+    pub fn has_next(&self) -> bool {
+        self.next < self.pool.endpoints.len().min(CONNECT_ATTEMPTS)
+    }
+
     /// The connection to `endpoint` is established: the affinity ledger notes it, and the endpoint
     /// counts as healthy.
     pub fn connected(&self, endpoint: &Arc<Endpoint>, now: Millis) {

@@ -32,13 +32,11 @@ pub(super) async fn connect(
     let deadline = start.after(shard.options.connect_timeout);
     let random = shard.random.borrow_mut().u64(..);
     let mut candidates = frontend.targets.candidates(client, start, random);
-    let mut candidate = candidates.next_endpoint();
     let mut refusal = Refusal::NoEndpoints;
     let mut attempts = 0;
-    while let Some(endpoint) = candidate {
-        candidate = candidates.next_endpoint();
+    while let Some(endpoint) = candidates.next_endpoint() {
         attempts += 1;
-        let until = share_of_budget(clock::now(), deadline, candidate.is_some());
+        let until = share_of_budget(clock::now(), deadline, candidates.has_next());
         match attempt(shard, endpoint.addr, until).await {
             Ok(socket) => {
                 candidates.connected(&endpoint, clock::now());

@@ -50,6 +50,7 @@ impl Listeners {
             keep
         });
         self.failed = 0;
+        let mut first_failure = None;
         for key in snapshot.frontends().keys() {
             if key.protocol == Protocol::Tcp && !self.open.contains_key(key) && wanted(key) {
                 match socket::listen(key.socket_addr(), &shard.options.tcp) {
@@ -58,10 +59,15 @@ impl Listeners {
                     }
                     Err(error) => {
                         self.failed += 1;
-                        tracing::warn!(shard = shard.index, address = %key.socket_addr(), %error, "cannot listen; trying again");
+                        first_failure.get_or_insert((key.socket_addr(), error));
                     }
                 }
             }
+        }
+        // One for all: there may be thousands, every second.
+        if let Some((address, error)) = first_failure {
+            let others = self.failed - 1;
+            tracing::warn!(shard = shard.index, %address, others, %error, "cannot listen; trying again");
         }
         shard.stats().listeners.set(self.open.len() as u64);
         shard.stats().listeners_failed.set(self.failed as u64);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::client::{End, connect, end_of_new, exchange, try_connect, until_refused};
-use crate::harness::manifest::pod;
+use crate::harness::manifest::{Service, pod};
 use crate::harness::pod::{Pod, echo, listen};
 use crate::harness::process::Ringport;
 use crate::harness::rig::{Pair, local, web};
@@ -167,6 +167,25 @@ fn out_of_descriptors_it_still_drains() {
 }
 
 #[test]
+fn without_descriptors_for_its_listeners_it_stays_calm() {
+    let world = World::new();
+    let ip = world.ip();
+    for i in 0..60 {
+        let name = format!("web-{i}");
+        let service = Service { name: &name, ..web(world.port(), 80) };
+        world.apply(&name, &service.yaml());
+        world.apply(&format!("pod-{i}"), &pod(&format!("pod-{i}"), &name, ip));
+    }
+    let ringport = Ringport::spawn_with_files(&world, 110, &["--shards", "1"]);
+    until("it cannot listen", || ringport.log().contains("cannot listen").then_some(()));
+    let told = || ringport.log().lines().filter(|line| line.contains("cannot listen")).count();
+    let before = told();
+    measure_for(Duration::from_secs(3));
+    let told = told() - before;
+    assert!((1..10).contains(&told), "{told} messages in 3 s:\n{}", ringport.log());
+}
+
+#[test]
 fn an_idle_process_uses_no_cpu() {
     let pair = Pair::start(&[]);
     let (mut client, mut pod) = pair.session();
@@ -176,6 +195,27 @@ fn an_idle_process_uses_no_cpu() {
     let used = pair.ringport.cpu() - cpu;
     assert!(used <= Duration::from_millis(30), "{used:?} of CPU in 3 s of silence");
     exchange(&mut client, &mut pod, b"awake");
+}
+
+/// Of the annotation anything is taken that is a time.
+#[test]
+fn an_idle_timeout_of_any_length_costs_no_cpu() {
+    for timeout in ["1ms", "99999999999999999ms"] {
+        let world = World::new();
+        let node_port = world.port();
+        let ip = world.ip();
+        let (target_port, mut listeners) = listen(&[ip]);
+        let _pod = Pod::start(listeners.remove(0), echo);
+        let annotation = format!("  name: web\n  annotations:\n    ringport.io/idle-timeout: {timeout}\n");
+        world.apply("service", &web(node_port, target_port).yaml().replacen("  name: web\n", &annotation, 1));
+        world.apply("pod", &pod("pod", "web", ip));
+        let ringport = Ringport::start(&world, &["--shards", "1"]);
+        let cpu = ringport.cpu();
+        let _sessions: Vec<_> = (0..300).map(|_| connect(local(node_port))).collect();
+        measure_for(Duration::from_secs(2));
+        let used = ringport.cpu() - cpu;
+        assert!(used < Duration::from_millis(500), "{used:?} of CPU in 2 s with {timeout}");
+    }
 }
 
 #[test]

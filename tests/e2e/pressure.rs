@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::bytes::{CHUNK, Stream, expect, seed, send, write_until_stuck};
-use crate::harness::client::{End, end_of, exchange, finish};
+use crate::harness::client::{End, end_of, exchange, finish, reset};
 use crate::harness::rig::Pair;
+use crate::harness::wait::time;
 
 const LENGTH: usize = 96 << 20;
 /// Above what it needed before: buffers, pipes and the allocator's slack, but no stream.
@@ -111,4 +112,17 @@ fn stuck_sessions_do_not_hold_up_the_others() {
 #[test]
 fn stuck_sessions_do_not_hold_up_the_others_while_copying() {
     stuck_sessions_hold_up_nobody(&["--splice=false"]);
+}
+
+#[test]
+fn what_a_broken_session_still_gets_does_not_hold_up_the_others() {
+    let pair = Pair::start(&["--shards", "1", "--splice=false"]);
+    let (mut other, mut other_pod) = pair.session();
+    let (mut client, mut pod) = pair.session();
+    // Nobody reads it, so it is still being delivered when the pod is gone.
+    write_until_stuck(&mut pod, &mut Stream::new(seed()));
+    reset(pod);
+    write_until_stuck(&mut client, &mut Stream::new(seed()));
+    let (took, ()) = time(|| exchange(&mut other, &mut other_pod, b"undisturbed"));
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }

@@ -29,7 +29,13 @@ fn client(i: u32) -> ClientAddr {
 }
 
 fn all(mut candidates: Candidates<'_>) -> Vec<EndpointAddr> {
-    std::iter::from_fn(|| candidates.next_endpoint()).map(|e| e.addr).collect()
+    let next = || {
+        let expected = candidates.has_next();
+        let endpoint = candidates.next_endpoint();
+        assert_eq!(endpoint.is_some(), expected);
+        endpoint
+    };
+    std::iter::from_fn(next).map(|e| e.addr).collect()
 }
 
 fn eject(targets: &Targets, at: usize) {

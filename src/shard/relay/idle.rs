@@ -12,6 +12,9 @@ use crate::clock::{self, Millis};
 use crate::ring::{Ring, Sleep};
 use crate::shard::run::Shard;
 
+/// The least time between two looks: without one, a timeout of a few milliseconds would be waited for in a spin.
+const LEAST: Duration = Duration::from_millis(1);
+
 /// Ready when nothing has moved for the timeout: the idle timeout, or the half-closed one.
 ///
 /// It looks eight times per timeout whether bytes have moved, so that moving bytes costs nothing; a
@@ -59,7 +62,7 @@ impl<'a> Idle<'a> {
             return Poll::Pending;
         }
         loop {
-            let look = self.next_look.get_or_insert_with(|| self.ring.sleep(timeout / 8));
+            let look = self.next_look.get_or_insert_with(|| self.ring.sleep((timeout / 8).max(LEAST)));
             if Pin::new(look).poll(context).is_pending() {
                 return Poll::Pending;
             }

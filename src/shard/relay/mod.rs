@@ -179,7 +179,8 @@ where
             // Whether this ends with an end of stream or an error, and whose, changes nothing any more.
             let _ = ring.within(FLUSH, self.next()).await;
         }
-        (reason_of(side, &fault.error), Resets::Only(other))
+        let reason = reason_of(side, &fault.error);
+        (reason, resets_after(reason, other))
     }
 
     async fn next(&mut self) -> Event {
@@ -204,6 +205,12 @@ where
         }
         self.idle.poll(context).map(|()| Event::Idle)
     }
+}
+
+/// Which sides are reset after a side has broken, when `other` is the other one. One that has failed only here
+/// is alive, and would take a FIN for the end of a whole stream.
+fn resets_after(reason: EndReason, other: Side) -> Resets {
+    if reason == EndReason::LocalError { Resets::Both } else { Resets::Only(other) }
 }
 
 fn reason_of(side: Side, error: &io::Error) -> EndReason {
@@ -242,5 +249,18 @@ impl Ending {
             }
             ring.close(socket);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h4_a_side_that_failed_only_here_gets_no_fin() {
+        let reason = |code| reason_of(Side::Client, &io::Error::from_raw_os_error(code));
+        assert_eq!(resets_after(reason(libc::ENOMEM), Side::Endpoint), Resets::Both);
+        assert_eq!(resets_after(reason(libc::ECONNRESET), Side::Endpoint), Resets::Only(Side::Endpoint));
+        assert_eq!(resets_after(reason(libc::ETIMEDOUT), Side::Endpoint), Resets::Only(Side::Endpoint));
     }
 }

@@ -32,6 +32,8 @@ pub(super) trait Line {
     fn drain(&mut self) -> io::Result<usize>;
     /// Says FIN to the sink.
     fn finish(&mut self);
+    /// Takes nothing from the source any more: the direction has failed, and may outlive that for a while.
+    fn abandon(&mut self);
 }
 
 /// A buffer that is consumed from its front.
@@ -72,10 +74,15 @@ enum Next {
 pub(super) async fn pump(line: &mut impl Line) -> Result<(), Fault> {
     let mut meter = Meter::default();
     loop {
-        if copy(line, &mut meter).await? == Next::End {
-            break;
+        let fault = match copy(line, &mut meter).await {
+            Ok(Next::End) => break,
+            Ok(Next::Change) => splice(line, &mut meter).await.err(),
+            Err(fault) => Some(fault),
+        };
+        if let Some(fault) = fault {
+            line.abandon();
+            return Err(fault);
         }
-        splice(line, &mut meter).await?;
     }
     line.finish();
     Ok(())

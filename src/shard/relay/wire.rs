@@ -145,12 +145,17 @@ impl Line for Wire<'_> {
             let _ = rustix::net::shutdown(self.to, Shutdown::Write);
         }
     }
+
+    fn abandon(&mut self) {
+        self.pipe = None;
+        // What was received and not asked for any more is accepted and lost.
+        self.flow.accept(usize::try_from(self.receives.discard()).unwrap_or(usize::MAX));
+    }
 }
 
 impl Drop for Wire<'_> {
     fn drop(&mut self) {
-        // What was received and not asked for any more is accepted and lost.
-        self.flow.accept(usize::try_from(self.receives.discard()).unwrap_or(usize::MAX));
+        self.abandon();
     }
 }
 

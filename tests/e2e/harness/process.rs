@@ -69,6 +69,13 @@ impl Ringport {
 
     /// Starts it with a limit on open files that it cannot raise.
     pub(crate) fn start_with_files(world: &World, files: u64, args: &[&str]) -> Self {
+        let ringport = Self::spawn_with_files(world, files, args);
+        ringport.wait_ready();
+        ringport
+    }
+
+    /// The same without waiting.
+    pub(crate) fn spawn_with_files(world: &World, files: u64, args: &[&str]) -> Self {
         let mut shell = Command::new("sh");
         shell.args([
             "-c",
@@ -76,9 +83,7 @@ impl Ringport {
             env!("CARGO_BIN_EXE_ringport"),
         ]);
         shell.stdin(Stdio::null());
-        let ringport = Self::spawn_with(world, shell, args);
-        ringport.wait_ready();
-        ringport
+        Self::spawn_with(world, shell, args)
     }
 
     fn spawn_with(world: &World, mut command: Command, args: &[&str]) -> Self {

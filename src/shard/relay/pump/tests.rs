@@ -160,6 +160,10 @@ impl Line for Model {
         assert!(self.pipe.as_ref().is_none_or(Vec::is_empty), "FIN before the pipe is empty");
         self.seen.borrow_mut().finished += 1;
     }
+
+    fn abandon(&mut self) {
+        self.receiving = false;
+    }
 }
 
 /// What came of a pump.
@@ -311,6 +315,7 @@ impl Line for Torrent {
         Ok(0)
     }
     fn finish(&mut self) {}
+    fn abandon(&mut self) {}
 }
 
 #[test]
