@@ -3,7 +3,7 @@
 //! In the order in which a manifest becomes what the data plane is compiled from:
 //!
 //! - [`decode`] bytes → located tree → typed objects, strictly
-//! - [`service`], [`pod`], [`slice`], [`node`] defaulting and validation of each kind
+//! - [`service`], [`pod`], [`mod@slice`], [`node`] defaulting and validation of each kind
 //! - [`meta`], [`names`], [`ip`], [`field`] the rules and messages that they share
 //! - [`model`] what is left of them for a proxy
 //! - [`table`] Services as `kubectl get services` prints them

@@ -51,7 +51,7 @@ pub type Ring = Rc<RelayRing>;
 pub struct RelayRing {
     inner: RefCell<Inner>,
     timers: RefCell<Timers>,
-    /// Counts every use by a task: [`drive`] goes on letting tasks run while it moves.
+    /// Counts every use by a task: [`drive()`] goes on letting tasks run while it moves.
     touches: Cell<u64>,
     /// Completions of the last turn.
     last_batch: Cell<u64>,
@@ -107,12 +107,12 @@ impl RelayRing {
         }))
     }
 
-    /// Tells [`drive`] that a task of this shard was made or has work of its own.
+    /// Tells [`drive()`] that a task of this shard was made or has work of its own.
     pub fn touch(&self) {
         self.touches.set(self.touches.get().wrapping_add(1));
     }
 
-    /// Ends [`drive`] once nothing is runnable.
+    /// Ends [`drive()`] once nothing is runnable.
     pub fn stop(&self) {
         self.stopped.set(true);
         self.touch();

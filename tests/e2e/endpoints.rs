@@ -219,7 +219,8 @@ fn the_end_does_not_wait_for_a_pod_that_does_not_answer() {
     ringport.signal(Signal::TERM);
     assert_eq!(end_of(&mut client), End::Reset);
     assert_eq!(ringport.wait(Duration::from_secs(10)).code(), Some(0));
-    assert_eq!(ringport.sessions_that_ended("draining").len(), 1);
+    // At least this one: waiting for the refusal may have left another.
+    assert!(!ringport.sessions_that_ended("draining").is_empty());
 }
 
 #[test]
