@@ -285,8 +285,8 @@ pub static ROWS: &[Row] = &[
         default: "30s",
         scope: Scope::Serving,
         kind: Kind::Time(|c| &mut c.user_timeout, Duration::ZERO..=HOUR),
-        doc: "How long data sent to a pod may stay unacknowledged before the connection is dead. 0s: the kernel's \
-              choice, about 15 minutes.",
+        doc: "How long data sent to a pod may stay unacknowledged, or wait for a pod that does not read, before the \
+              connection is dead (TCP_USER_TIMEOUT). 0s: the kernel's choice, about 15 minutes.",
     },
     Row {
         flag: "splice",

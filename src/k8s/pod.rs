@@ -24,7 +24,7 @@ pub fn read(pod: &v1::Pod, trust: Trust, problems: &mut Vec<FieldProblem>) -> Op
         key: meta::key(&pod.metadata, true),
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         ips,
-        ready: condition(pod, "Ready") == Some("True"),
+        ready: is_ready(pod, trust),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         finished: matches!(phase(pod), Some("Succeeded" | "Failed")),
         node: spec(pod).and_then(|spec| spec.node_name.as_deref()).map(Into::into),
@@ -41,7 +41,7 @@ pub fn doubts(pod: &v1::Pod, problems: &mut Vec<FieldProblem>) {
     if !has_ip && !finished {
         let doubt = FieldProblem::warning("status.podIP", "the Pod has no address and so is no endpoint");
         problems.push(doubt.with_hint("write status.podIP"));
-    } else if condition(pod, "Ready").is_none() && !finished {
+    } else if condition(pod, "Ready").is_none() && !is_ready(pod, Trust::File) && !finished {
         let doubt = FieldProblem::warning("status.conditions", "the Pod has no Ready condition: not ready");
         problems.push(doubt.with_hint("write status.conditions: [{type: Ready, status: \"True\"}]"));
     }
@@ -63,6 +63,16 @@ impl Pod {
     /// Its address of a family.
     pub fn ip(&self, family: Family) -> Option<IpAddr> {
         self.ips.iter().copied().find(|ip| Family::of(*ip) == family)
+    }
+}
+
+/// The condition `Ready`. In a file that a person wrote there may be no conditions at all: whoever gives such
+/// a Pod an address, and does not say that it is pending, means that it is there.
+fn is_ready(pod: &v1::Pod, trust: Trust) -> bool {
+    let unsaid = || pod.status.as_ref().is_none_or(|s| s.conditions.as_ref().is_none_or(Vec::is_empty));
+    match condition(pod, "Ready") {
+        Some(ready) => ready == "True",
+        None => trust == Trust::File && unsaid() && phase(pod).is_none_or(|phase| phase == "Running"),
     }
 }
 
@@ -271,8 +281,27 @@ mod tests {
         let (pod, problems) = try_read(r#"{"metadata": {"name": "a"}}"#);
         assert!(pod.is_some());
         assert_eq!(problems, ["status.podIP: the Pod has no address and so is no endpoint"]);
-        let (pod, problems) = try_read(r#"{"metadata": {"name": "a"}, "status": {"podIP": "127.0.0.2"}}"#);
-        assert!(pod.is_some());
+        let half = r#"{"metadata": {"name": "a"}, "status": {"podIP": "127.0.0.2", "phase": "Pending"}}"#;
+        let (pod, problems) = try_read(half);
+        assert!(pod.is_some_and(|pod| !pod.ready));
         assert_eq!(problems, ["status.conditions: the Pod has no Ready condition: not ready"]);
+    }
+
+    #[test]
+    fn an_address_without_conditions_is_ready_in_a_file_only() {
+        for (status, in_a_file) in [
+            (r#"{"podIP": "10.0.0.1"}"#, true),
+            (r#"{"podIP": "10.0.0.1", "phase": "Running", "conditions": []}"#, true),
+            (r#"{"podIP": "10.0.0.1", "phase": "Pending"}"#, false),
+            (r#"{"podIP": "10.0.0.1", "conditions": [{"type": "Initialized", "status": "True"}]}"#, false),
+            (r#"{"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "False"}]}"#, false),
+        ] {
+            let pod =
+                serde_json::from_str(&format!(r#"{{"metadata": {{"name": "a"}}, "status": {status}}}"#));
+            let pod = pod.unwrap();
+            for (trust, ready) in [(Trust::File, in_a_file), (Trust::Api, false)] {
+                assert_eq!(read(&pod, trust, &mut Vec::new()).unwrap().ready, ready, "{status} {trust:?}");
+            }
+        }
     }
 }
