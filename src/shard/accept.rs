@@ -16,7 +16,6 @@ use super::listeners::Listener;
 use super::run::Shard;
 use crate::net::socket;
 use crate::ring::{Accepted, Accepts};
-use crate::route::snapshot::Frontend;
 use crate::types::Refusal;
 use crate::{clock, limits};
 
@@ -76,9 +75,10 @@ fn shed(shard: &Shard, listener: &Listener, socket: &OwnedFd) {
     drop(shard.reserve.take());
     for _ in 0..limits::SHED_PER_BACKOFF {
         let Ok(client) = socket::accept_waiting(socket) else { break };
+        shard.stats().accepted.add(1);
         if let Some(frontend) = shard.frontend(&listener.key) {
             frontend.port.stats.of(shard.index).accepted.add(1);
-            refuse(shard, &frontend, client, Refusal::LocalError);
+            connection::refuse(shard, &frontend, client, Refusal::LocalError);
         }
     }
     shard.reserve.replace(reserve());
@@ -134,16 +134,10 @@ fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
             let most = shard.options.max_connections;
             tracing::warn!(shard = shard.index, most, "--max-connections is reached; refusing");
         }
-        refuse(shard, &frontend, client, Refusal::MaxConnections);
+        connection::refuse(shard, &frontend, client, Refusal::MaxConnections);
         return;
     }
     connection::start(shard, frontend, client);
-}
-
-/// Refuses at once, with a reset.
-fn refuse(shard: &Shard, frontend: &Frontend, client: OwnedFd, why: Refusal) {
-    frontend.port.stats.of(shard.index).refused.of(why).add(1);
-    socket::reset(client);
 }
 
 #[cfg(test)]

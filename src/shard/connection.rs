@@ -19,10 +19,28 @@ use crate::types::{ClientAddr, Refusal};
 
 /// Serves a connection in a task of its own.
 pub(super) fn start(shard: &Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
-    shard.stats().active.add(1);
-    frontend.port.stats.of(shard.index).active.add(1);
+    begin(shard, &frontend);
     shard.ring.touch();
     glommio::spawn_local(serve(shard.clone(), frontend, client)).detach();
+}
+
+/// Refuses a connection at once, with a reset.
+pub(super) fn refuse(shard: &Shard, frontend: &Frontend, client: OwnedFd, why: Refusal) {
+    begin(shard, frontend);
+    let mut session = Session::new(shard, frontend);
+    if shard.plane.wants_sessions()
+        && let Ok(peer) = socket::peer(&client)
+    {
+        session.client = ClientAddr(peer);
+    }
+    session.log(&client, Outcome::Refused(why));
+    socket::reset(client);
+}
+
+/// Counts a connection among the active ones; the end of its [`Session`] takes it out again.
+fn begin(shard: &Shard, frontend: &Frontend) {
+    shard.stats().active.add(1);
+    frontend.port.stats.of(shard.index).active.add(1);
 }
 
 async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {

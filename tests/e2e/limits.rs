@@ -50,6 +50,10 @@ fn more_than_max_connections_are_refused_at_once() {
     for (client, pod) in &mut sessions {
         exchange(client, pod, b"undisturbed");
     }
+    // Each leaves a line in the access log, too.
+    until("all refusals are logged", || {
+        (pair.ringport.sessions_that_ended("max_connections").len() == 20).then_some(())
+    });
     // Told at most once a second, not each time.
     let log = pair.ringport.log();
     let told = log.lines().filter(|line| line.contains("max-connections")).count();
