@@ -124,11 +124,6 @@ impl RelayRing {
         self.touch();
     }
 
-    /// Operations the kernel has not completed for the last time.
-    pub fn in_flight(&self) -> usize {
-        self.inner.borrow().slots.len()
-    }
-
     /// Closes a descriptor, in order behind all operations queued for it (O4).
     pub fn close(&self, fd: OwnedFd) {
         self.touch();

@@ -90,7 +90,7 @@ impl RelayRing {
         Receives { socket: raw(socket), multishot: Multishot::new(self), stopping: false }
     }
 
-    /// Waits until a moment, to the resolution of the timers (16 ms).
+    /// Waits until a moment, to the steps of [`clock::now`].
     pub fn sleep_until(self: &Ring, until: Millis) -> Sleep {
         Sleep { ring: self.clone(), until, timer: None }
     }

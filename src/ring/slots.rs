@@ -70,6 +70,8 @@ enum State {
 }
 
 impl Slots {
+    /// Operations that the kernel still has, or whose completions are not all taken.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -76,10 +76,12 @@ fn shed(shard: &Shard, listener: &Listener, socket: &OwnedFd) {
     for _ in 0..limits::SHED_PER_BACKOFF {
         let Ok(client) = socket::accept_waiting(socket) else { break };
         shard.stats().accepted.add(1);
-        if let Some(frontend) = shard.frontend(&listener.key) {
-            frontend.port.stats.of(shard.index).accepted.add(1);
-            connection::refuse(shard, &frontend, client, Refusal::LocalError);
-        }
+        let Some(frontend) = shard.frontend(&listener.key) else {
+            socket::reset(client);
+            continue;
+        };
+        frontend.port.stats.of(shard.index).accepted.add(1);
+        connection::refuse(shard, &frontend, client, Refusal::LocalError);
     }
     shard.reserve.replace(reserve());
 }
@@ -146,14 +148,15 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::ring::{self, RelayRing};
+    use crate::ring::{self, RelayRing, RingCounters};
     use crate::route::snapshot::FrontendKey;
     use crate::types::Protocol;
 
     #[test]
     fn s3_what_the_kernel_has_accepted_is_served_before_the_listener_closes() {
         glommio::LocalExecutor::default().run(async {
-            let ring = RelayRing::new(std::sync::Arc::default()).unwrap();
+            let counters = std::sync::Arc::<RingCounters>::default();
+            let ring = RelayRing::new(counters.clone()).unwrap();
             let driver = glommio::spawn_local(ring::drive(ring.clone()));
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = socket.local_addr().unwrap();
@@ -162,8 +165,10 @@ mod tests {
             let mut accepts = ring.accept(&socket);
             assert!(accepts.poll_next(&Context::from_waker(Waker::noop())).is_pending());
             let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
-            // Long enough for the completions to come; the loop has not looked at them yet.
-            ring.sleep(Duration::from_millis(100)).await;
+            // Until all completions have come; the loop has not looked at them yet.
+            while counters.completions.get() < 3 {
+                ring.sleep(Duration::from_millis(1)).await;
+            }
             listener.close();
             let mut served = 0;
             while let Some(Accepted::Connection(_)) = next(&listener, &mut accepts).await {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::accept;
 use super::run::Shard;
 use crate::net::socket;
-use crate::route::snapshot::{FrontendKey, RoutingSnapshot};
+use crate::route::snapshot::{Frontend, FrontendKey, RoutingSnapshot};
 use crate::types::Protocol;
 
 /// How soon a listener that could not be opened is tried again.
@@ -39,11 +39,8 @@ pub(super) struct Listener {
 impl Listeners {
     /// Opens and closes sockets until they are what the snapshot says.
     pub(super) fn apply(&mut self, shard: &Rc<Shard>, snapshot: &RoutingSnapshot) {
-        let wanted = |key: &FrontendKey| {
-            snapshot.frontends().get(key).is_some_and(|frontend| !frontend.targets.endpoints.is_empty())
-        };
         self.open.retain(|key, listener| {
-            let keep = wanted(key);
+            let keep = snapshot.frontends().get(key).is_some_and(|frontend| is_served(frontend));
             if !keep {
                 listener.close();
             }
@@ -51,8 +48,8 @@ impl Listeners {
         });
         self.failed = 0;
         let mut first_failure = None;
-        for key in snapshot.frontends().keys() {
-            if key.protocol == Protocol::Tcp && !self.open.contains_key(key) && wanted(key) {
+        for (key, frontend) in snapshot.frontends() {
+            if is_served(frontend) && !self.open.contains_key(key) {
                 match socket::listen(key.socket_addr(), &shard.options.tcp) {
                     Ok(socket) => {
                         self.open.insert(*key, Listener::start(shard, *key, socket));
@@ -91,6 +88,11 @@ impl Listeners {
     pub(super) fn retry_in(&self) -> Option<Duration> {
         (self.failed > 0).then_some(RETRY)
     }
+}
+
+/// Whether a shard listens for it.
+fn is_served(frontend: &Frontend) -> bool {
+    frontend.key.protocol == Protocol::Tcp && !frontend.targets.endpoints.is_empty()
 }
 
 impl Listener {

@@ -57,7 +57,7 @@ pub(super) async fn run(
     let driver = glommio::spawn_local(ring::drive(ring.clone()));
     let shard = Rc::new(Shard {
         index,
-        pipes: Pipes::new(if options.splice { options.pipes } else { 0 }, plane.stats.of(index).ring.clone()),
+        pipes: Pipes::new(options.pipes, plane.stats.of(index).ring.clone()),
         options,
         random: RefCell::new(fastrand::Rng::new()),
         stopping: Cell::new(false),

@@ -12,7 +12,7 @@ pub(super) struct Meter {
     chatter: u8,
     /// Bytes of the burst under way while splicing.
     burst: usize,
-    /// The sockets cannot be spliced.
+    /// Splicing is off, or the sockets cannot be spliced.
     never: bool,
 }
 
@@ -28,6 +28,11 @@ const SMALL: usize = 2 * 1024;
 const SMALL_BURST: usize = 4 * 1024;
 
 impl Meter {
+    /// A direction that copies, and may be spliced or not.
+    pub(super) fn new(may_splice: bool) -> Self {
+        Self { never: !may_splice, ..Self::default() }
+    }
+
     /// A piece of this many bytes has been copied.
     pub(super) fn copied(&mut self, bytes: usize) {
         if bytes >= LARGE {
@@ -69,7 +74,7 @@ impl Meter {
 
     /// The direction now copies.
     pub(super) fn start_copying(&mut self) {
-        *self = Self { never: self.never, ..Self::default() };
+        *self = Self::new(!self.never);
     }
 
     /// The sockets cannot be spliced.

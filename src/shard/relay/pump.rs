@@ -22,6 +22,8 @@ pub(super) trait Line {
     async fn writable(&mut self) -> io::Result<()>;
     /// Waits until the source has bytes, an end, or is broken. Not while receiving.
     async fn readable(&mut self) -> io::Result<()>;
+    /// Whether splicing is allowed at all.
+    fn may_splice(&self) -> bool;
     /// Gets an empty pipe; false where there is none.
     fn open_pipe(&mut self) -> bool;
     /// Gives the pipe back.
@@ -72,7 +74,7 @@ enum Next {
 
 /// Moves everything from source to sink, then says FIN to the sink.
 pub(super) async fn pump(line: &mut impl Line) -> Result<(), Fault> {
-    let mut meter = Meter::default();
+    let mut meter = Meter::new(line.may_splice());
     loop {
         let fault = match copy(line, &mut meter).await {
             Ok(Next::End) => break,

@@ -108,6 +108,10 @@ impl Line for Wire<'_> {
         self.shard.ring.poll(self.from, libc::POLLIN).await.map(drop)
     }
 
+    fn may_splice(&self) -> bool {
+        self.shard.options.splice
+    }
+
     fn open_pipe(&mut self) -> bool {
         if self.pipe.is_none() {
             self.pipe = self.shard.pipes.lend();

@@ -119,6 +119,10 @@ impl Line for Model {
         Ok(())
     }
 
+    fn may_splice(&self) -> bool {
+        true
+    }
+
     fn open_pipe(&mut self) -> bool {
         if self.pipe.is_none() && self.random.u8(..) < 230 {
             self.pipe = Some(Vec::new());
@@ -297,6 +301,10 @@ impl Line for Torrent {
         self.in_a_row = 0;
         Ok(())
     }
+    fn may_splice(&self) -> bool {
+        true
+    }
+
     fn open_pipe(&mut self) -> bool {
         true
     }
