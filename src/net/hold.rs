@@ -14,8 +14,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::socket;
 
 /// A TCP port that is held while this lives.
 #[derive(Debug)]
@@ -42,7 +43,9 @@ impl Hold {
     pub fn take(address: Option<IpAddr>, port: u16, beside: Beside) -> io::Result<Self> {
         let Some(address) = address else {
             return match Self::bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port, beside) {
-                Err(error) if no_ipv6(&error) => Self::bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port, beside),
+                Err(error) if socket::no_ipv6(&error) => {
+                    Self::bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port, beside)
+                }
                 result => result,
             };
         };
@@ -60,13 +63,7 @@ impl Hold {
     fn bind(address: IpAddr, port: u16, beside: Beside) -> io::Result<Self> {
         let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            // A wildcard takes IPv4 with it; any other address has only one family.
-            socket.set_only_v6(!address.is_unspecified())?;
-            socket.set_freebind_v6(true)?;
-        } else {
-            socket.set_freebind_v4(true)?;
-        }
+        socket::allow_any_address(&socket, address)?;
         socket.set_reuse_address(true)?;
         if beside == Beside::OwnHold {
             socket.set_reuse_port(true)?;
@@ -76,11 +73,6 @@ impl Hold {
         socket.set_reuse_port(true)?;
         Ok(Self { socket })
     }
-}
-
-/// Whether the node has no IPv6 at all.
-fn no_ipv6(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Default for TcpOptions {
 /// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
 pub fn listen(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
     match listen_on(address, options) {
-        Err(error) if address.ip().is_unspecified() && is_without_ipv6(&error) => {
+        Err(error) if address.ip().is_unspecified() && no_ipv6(&error) => {
             listen_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), options)
         }
         result => result,
@@ -60,12 +60,7 @@ fn listen_on(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-        socket.set_freebind_v6(true)?;
-    } else {
-        socket.set_freebind_v4(true)?;
-    }
+    allow_any_address(&socket, address.ip())?;
     set_connection_options(&socket, options)?;
     socket.bind(&address.into())?;
     socket.listen(limits::LISTEN_BACKLOG)?;
@@ -152,7 +147,19 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn is_without_ipv6(error: &io::Error) -> bool {
+/// Before bind(2): the address need not be on an interface, and the IPv6 wildcard takes IPv4 with it; any
+/// other address has only one family.
+pub(super) fn allow_any_address(socket: &Socket, address: IpAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.is_unspecified())?;
+        socket.set_freebind_v6(true)
+    } else {
+        socket.set_freebind_v4(true)
+    }
+}
+
+/// Whether binding the IPv6 wildcard failed since the node has no IPv6 at all.
+pub(super) fn no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
