@@ -103,3 +103,7 @@ pub const CHANGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pauses that one change may wait for when others keep coming: a quarter of a second.
 pub const CHANGE_PAUSES: u32 = 25;
+
+/// Changes of objects that watchers of the embedded API can still ask for: a relist is dear, and each
+/// one holds about 2 KiB.
+pub const WATCH_LOG: usize = 20_000;

@@ -6,6 +6,7 @@
 //! - [`service`], [`pod`], [`mod@slice`], [`node`] defaulting and validation of each kind
 //! - [`meta`], [`names`], [`ip`], [`field`] the rules and messages that they share
 //! - [`model`] what is left of them for a proxy
+//! - [`resource`] the kinds as an API names them
 //! - [`table`] Services as `kubectl get services` prints them
 
 pub mod decode;
@@ -16,6 +17,7 @@ pub mod model;
 pub mod names;
 pub mod node;
 pub mod pod;
+pub mod resource;
 pub mod service;
 pub mod slice;
 pub mod table;

@@ -8,6 +8,7 @@ mod controller;
 mod index;
 mod objects;
 mod ports;
+pub mod registry;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
