@@ -107,3 +107,9 @@ pub const CHANGE_PAUSES: u32 = 25;
 /// Changes of objects that watchers of the embedded API can still ask for: a relist is dear, and each
 /// one holds about 2 KiB.
 pub const WATCH_LOG: usize = 20_000;
+
+/// How long an Event of the embedded API is kept after it last happened: the API server's --event-ttl.
+pub const EVENT_TIME: Duration = Duration::from_secs(3600);
+
+/// Events of the embedded API; the oldest go first. Each is about 1 KiB.
+pub const EVENTS: usize = 2000;
