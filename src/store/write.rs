@@ -135,10 +135,12 @@ impl Store {
         dry_run: bool,
     ) -> Result<Accepted, Refusal> {
         let Draft { object, typed, warnings } = draft;
-        let document = Arc::new(self.registry.next(resource, key.clone(), Owner::Api, object));
         if dry_run {
+            let version = self.registry.get(resource, &key).map_or(0, |old| old.version);
+            let document = Arc::new(Document::new(resource, key, Owner::Api, object, version));
             return Ok(Accepted { document, warnings });
         }
+        let document = Arc::new(self.registry.next(resource, key.clone(), Owner::Api, object));
         let rank = match &typed {
             Some(Object::Service(request)) => self.ranks.rank(&key, request.created),
             _ => 0,

@@ -32,7 +32,10 @@ fn a_problem_becomes_one_event_of_its_object() {
     let service = store.get(Resource::Services, &NamespacedName::new("default", "web")).unwrap();
     assert_eq!(event["involvedObject"]["uid"], *service.uid);
     assert_eq!(event["involvedObject"]["kind"], "Service");
-    assert_eq!((&event["reason"], &event["type"], &event["count"]), (&json!("PortTaken"), &json!("Warning"), &json!(1)));
+    assert_eq!(
+        (&event["reason"], &event["type"], &event["count"]),
+        (&json!("PortTaken"), &json!("Warning"), &json!(1))
+    );
     assert_eq!(event["message"], "the port is taken by nginx (pid 812) (stop it)");
     assert_eq!(event["source"], json!({"component": "ringport", "host": "here"}));
 
@@ -61,9 +64,7 @@ fn a_service_whose_selector_finds_nobody_is_told() {
 fn old_events_expire_and_there_are_never_too_many() {
     let mut store = Store::new(options());
     let old = metadata::time(seconds_since_1970() - limits::EVENT_TIME.as_secs());
-    let event = |name: String, time: &str| {
-        json!({"metadata": {"name": name}, "involvedObject": {}, "lastTimestamp": time})
-    };
+    let event = |name: String, time: &str| json!({"metadata": {"name": name}, "involvedObject": {}, "lastTimestamp": time});
     for index in 0..limits::EVENTS + 5 {
         let key = NamespacedName::new("default", format!("e{index}"));
         let event = event(format!("e{index}"), &metadata::now());

@@ -57,13 +57,16 @@ impl Run {
     }
 
     fn object(&mut self) -> (Resource, NamespacedName, Value) {
-        let (resource, kind) = self.random.choice([
-            (Resource::Services, "s"),
-            (Resource::Services, "s"),
-            (Resource::Pods, "p"),
-            (Resource::EndpointSlices, "e"),
-            (Resource::Endpoints, "s"),
-        ]).unwrap();
+        let (resource, kind) = self
+            .random
+            .choice([
+                (Resource::Services, "s"),
+                (Resource::Services, "s"),
+                (Resource::Pods, "p"),
+                (Resource::EndpointSlices, "e"),
+                (Resource::Endpoints, "s"),
+            ])
+            .unwrap();
         let key = self.name(kind);
         let mut object = match resource {
             Resource::Services => self.service(),
@@ -90,7 +93,7 @@ impl Run {
         let kind = kind.unwrap();
         let mut spec = json!({"type": kind, "ports": [{"name": "a", "port": 80}]});
         if self.random.bool() {
-            spec["ports"][1] = json!({"name": "b", "port": 81});
+            spec["ports"] = json!([{"name": "a", "port": 80}, {"name": "b", "port": 81}]);
         }
         if self.random.u8(..3) == 0 && kind == "NodePort" {
             spec["ports"][0]["nodePort"] = self.random.u16(29999..30007).into();
@@ -142,7 +145,9 @@ impl Run {
 
     fn update(&mut self) -> String {
         let (resource, key, mut object) = self.object();
-        if self.random.bool() && let Some(old) = self.store.get(resource, &key) {
+        if self.random.bool()
+            && let Some(old) = self.store.get(resource, &key)
+        {
             // As kubectl edit does.
             let mut edited = old.value();
             edited["metadata"]["labels"]["l"] = object["metadata"]["labels"]["l"].clone();
@@ -247,7 +252,11 @@ impl Run {
                 assert!(event.version > previous && event.object.version == event.version);
                 previous = event.version;
                 let key = event.object.key.clone();
-                assert_eq!(event.before.as_ref().map(|b| b.json.clone()), seen.get(&key).cloned(), "{event:?}");
+                assert_eq!(
+                    event.before.as_ref().map(|b| b.json.clone()),
+                    seen.get(&key).cloned(),
+                    "{event:?}"
+                );
                 match event.deleted {
                     true => seen.remove(&key),
                     false => seen.insert(key, event.object.json.clone()),
@@ -275,7 +284,8 @@ impl Run {
                 "NodePort" | "LoadBalancer" => spec["ports"].as_array().unwrap().len(),
                 _ => 0,
             };
-            let has = spec["ports"].as_array().unwrap().iter().filter(|port| port["nodePort"].is_u64()).count();
+            let has =
+                spec["ports"].as_array().unwrap().iter().filter(|port| port["nodePort"].is_u64()).count();
             assert_eq!(has, wants, "{spec}");
             for ip in spec["clusterIPs"].as_array().into_iter().flatten().filter(|ip| *ip != "None") {
                 assert!(ips.insert(ip.to_string()), "{ip}");
