@@ -20,7 +20,7 @@ use crate::k8s::{meta, names, node, slice};
 use crate::problem::Severity;
 
 pub(super) use self::pod::of_file as pod_of_file;
-pub(super) use self::service::fill;
+pub(super) use self::service::{fill, unfill};
 
 /// An object that may be stored.
 #[derive(Debug)]

@@ -120,6 +120,11 @@ impl Objects {
         self.claims.get_mut(id)?.values_mut().next()?.json.take()
     }
 
+    /// What counted before something else came first, if its JSON is gone.
+    pub(super) fn displaced(&mut self, id: &ObjectId) -> Option<&mut Written> {
+        self.claims.get_mut(id)?.values_mut().nth(1).filter(|written| written.json.is_none())
+    }
+
     /// The definitions that do not count.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();

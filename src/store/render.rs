@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::registry::{Document, Owner};
 use super::{Store, controller, draft, metadata};
-use crate::k8s::decode::{Kind, ObjectId};
+use crate::k8s::decode::{Kind, Object, ObjectId};
 use crate::k8s::meta::FILE_ANNOTATION;
 use crate::k8s::model::{EndpointSlice, SliceEndpoint};
 use crate::k8s::resource::Resource;
@@ -86,7 +86,9 @@ impl Store {
     /// Brings what is shown of an object into line with the file whose word counts.
     pub(super) fn show_written(&mut self, id: &ObjectId) {
         let resource = resource_of(id.kind);
-        if self.objects.is_of_api(id) {
+        // What a file asks for now may be taken; then what it said before is still in force.
+        let waits = id.kind == Kind::Service && self.refused.contains_key(&id.key);
+        if self.objects.is_of_api(id) || waits && self.live.contains_key(&id.key) {
             return;
         }
         let in_force = id.kind != Kind::Service || self.live.contains_key(&id.key);
@@ -99,6 +101,7 @@ impl Store {
             self.forget_namespace(&id.key.namespace);
             return;
         };
+        self.keep_displaced(id);
         // It is gone when what is shown was made of it.
         let Some(json) = self.objects.take_json(id) else { return };
         let Ok(object) = serde_json::from_str::<Value>(&json) else { return };
@@ -114,6 +117,23 @@ impl Store {
         metadata::annotate(&mut object, FILE_ANNOTATION, &place);
         metadata::set(&mut object, "namespace", &id.key.namespace);
         self.show(resource, &id.key, Owner::File(place.into()), object);
+    }
+
+    /// When another file comes first, what is shown is all that is left of the text of the one that did.
+    fn keep_displaced(&mut self, id: &ObjectId) {
+        let Some(shown) = self.registry.get(resource_of(id.kind), &id.key).cloned() else { return };
+        let Some(written) = self.objects.displaced(id) else { return };
+        let place = format!("{}:{}", written.origin.file, written.origin.line);
+        if shown.owner == Owner::File(place.into()) {
+            let mut object = shown.value();
+            for field in ["uid", "creationTimestamp"] {
+                metadata::set(&mut object, field, "");
+            }
+            if let Object::Service(request) = &written.object {
+                draft::unfill(&mut object, request);
+            }
+            written.json = Some(object.to_string().into());
+        }
     }
 
     /// With what it was given.

@@ -172,7 +172,8 @@ impl Store {
         self.live.insert(key, Live { request, service, health_check });
     }
 
-    fn withdraw(&mut self, key: &NamespacedName) {
+    /// Takes a Service out of force.
+    pub(super) fn withdraw(&mut self, key: &NamespacedName) {
         let Some(live) = self.live.remove(key) else { return };
         self.ports.release(&live.service, live.health_check);
         self.addresses.release(&live.service);

@@ -171,6 +171,11 @@ impl Store {
         self.registry.take_out(Arc::clone(&last));
         if let Some(kind) = kind_of(resource) {
             let id = ObjectId { kind, key: key.clone() };
+            if kind == Kind::Service {
+                // One of the same name that a file defines is another one.
+                self.withdraw(key);
+                self.ranks.forget(key);
+            }
             let changed = self.objects.delete(&id);
             self.take_effect(changed);
             self.show_written(&id);

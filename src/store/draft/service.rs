@@ -10,7 +10,7 @@ use crate::k8s::decode::Object;
 use crate::k8s::field::FieldProblem;
 use crate::k8s::ip::Trust;
 use crate::k8s::model::Service;
-use crate::k8s::service::{self, defaults, families, status, update, warnings};
+use crate::k8s::service::{self, ClusterIps, ServiceRequest, defaults, families, status, update, warnings};
 use crate::problem::Severity;
 use crate::store::Store;
 use crate::store::answer::{Part, Refusal};
@@ -106,4 +106,22 @@ pub(in crate::store) fn fill(spec: &mut ServiceSpec, given: &Service, health_che
         port.node_port = given.node_port.map(i32::from);
     }
     spec.health_check_node_port = health_check.map(i32::from);
+}
+
+/// Takes out of a Service again what it was given without asking for it by number.
+pub(in crate::store) fn unfill(object: &mut Value, request: &ServiceRequest) {
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    if matches!(&request.cluster_ips, ClusterIps::Wanted { ips, .. } if ips.is_empty()) {
+        spec.remove("clusterIP");
+        spec.remove("clusterIPs");
+    }
+    if request.health_check == Some(0) {
+        spec.remove("healthCheckNodePort");
+    }
+    let ports = spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
+    for (port, asked) in ports.zip(&request.node_ports) {
+        if let (0, Some(port)) = (*asked, port.as_object_mut()) {
+            port.remove("nodePort");
+        }
+    }
 }

@@ -202,7 +202,8 @@ impl Run {
             0 => Change::Removed,
             _ => Change::Replaced(decode(&file, text.as_bytes(), Trust::File).unwrap()),
         };
-        let told = format!("{file}: {change:?} {text}");
+        let gone = matches!(change, Change::Removed);
+        let told = format!("{file}: removed {gone} {text}");
         self.store.apply(vec![(file, change)]);
         told
     }

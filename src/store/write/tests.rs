@@ -570,6 +570,21 @@ fn this_node_is_there_by_itself_and_makes_way() {
     assert_eq!(store.world().node.zone, None);
 }
 
+fn service_text(i: usize) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: s{i}}}, spec: {{selector: {{app: a{i}}}, ports: [{{port: 80}}]}}}}\n"
+    )
+}
+
+fn pod_text(i: usize, j: usize) -> String {
+    let (x, y) = (i / 256, i % 256);
+    format!(
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{i}-{j}, labels: {{app: a{i}}}}}, spec: {{containers: [{{name: \
+         c, image: i}}]}}, status: {{podIP: 10.{x}.{y}.{}, conditions: [{{type: Ready, status: \"True\"}}]}}}}\n",
+        j + 1
+    )
+}
+
 /// What a thousand Services with ten endpoints each cost, and how fast writes are. Run it alone.
 #[test]
 #[ignore = "a measurement: cargo test --lib store::write::tests::measure -- --ignored --nocapture"]
@@ -578,36 +593,26 @@ fn measure() {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 / 1024
     };
-    let mut text = String::new();
-    for i in 0..10_000 {
-        text += &format!(
-            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: s{i}}}, spec: {{selector: {{app: a{i}}}, ports: [{{port: 80}}]}}}}\n"
-        );
-        for j in 0..10 {
-            text += &format!(
-                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: p{i}-{j}, labels: {{app: a{i}}}}}, spec: {{containers: [{{name: c, image: i}}]}}, \
-                 status: {{podIP: 10.{}.{}.{}, conditions: [{{type: Ready, status: \"True\"}}]}}}}\n",
-                i / 256,
-                i % 256,
-                j + 1
-            );
-        }
-    }
-    let name: Arc<str> = "f".into();
     let shows = std::env::var("WITHOUT_DOCUMENTS").is_err();
-    for part in [text] {
+    let mut store = if shows { store() } else { Store::for_files(options()) };
+    let (before, start) = (resident(), std::time::Instant::now());
+    let mut in_store = std::time::Duration::ZERO;
+    for part in 0..10 {
+        let mut text = String::new();
+        for i in part * 1000..(part + 1) * 1000 {
+            text += "---\n";
+            text += &service_text(i);
+            (0..10).for_each(|j| text += &pod_text(i, j));
+        }
+        let name: Arc<str> = format!("f{part}").into();
+        let decoded = decode(&name, text.as_bytes(), Trust::File).unwrap();
         let start = std::time::Instant::now();
-        let decoded = decode(&name, part.as_bytes(), Trust::File).unwrap();
-        drop(part);
-        println!("decoded in {:?}", start.elapsed());
-        let before = resident();
-        let start = std::time::Instant::now();
-        let mut store = if shows { store() } else { Store::for_files(options()) };
         store.replace_file(&name, decoded);
-        println!("loaded in {:?}, {} KiB resident, {before} before", start.elapsed(), resident());
-        println!("{} documents' versions", store.version());
-        std::mem::forget(store);
+        in_store += start.elapsed();
+        println!("{} KiB more than at first", resident() - before);
     }
+    println!("loaded in {:?}, {in_store:?} of it in the store", start.elapsed());
+    drop(store);
     let dir = tempfile::TempDir::new().unwrap();
     let mut store = Store::open(options(), Some(dir.path())).unwrap();
     let start = std::time::Instant::now();
