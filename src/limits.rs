@@ -107,3 +107,6 @@ pub const CHANGE_PAUSES: u32 = 25;
 /// Changes of objects that watchers of the embedded API can still ask for: a relist is dear, and each
 /// one holds about 2 KiB.
 pub const WATCH_LOG: usize = 20_000;
+
+/// Unknown and repeated fields that a request is told of, as the API server does.
+pub const STRICT_PROBLEMS: usize = 100;
