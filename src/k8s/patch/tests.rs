@@ -335,8 +335,12 @@ fn service() -> impl Strategy<Value = Value> {
     let port =
         (1u16..6, prop::option::of(0u16..3), prop::option::of("[a-c]")).prop_map(|(port, target, name)| {
             let mut item = json!({"port": port});
-            target.map(|target| item["targetPort"] = target.into());
-            name.map(|name| item["name"] = name.into());
+            if let Some(target) = target {
+                item["targetPort"] = target.into();
+            }
+            if let Some(name) = name {
+                item["name"] = name.into();
+            }
             item
         });
     let ports = prop::collection::vec(port, 1..5).prop_map(|mut ports| {
