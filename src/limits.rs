@@ -116,3 +116,7 @@ pub const JSON_PATCH_OPERATIONS: usize = 10_000;
 
 /// Bytes that the copies of one JSON patch may add, as the API server has it: copies of copies grow exponentially.
 pub const JSON_PATCH_COPIED: usize = 3 * 1024 * 1024;
+
+/// Managers of one object that have changed it by other means than apply, as the API server has it: those before
+/// them are put together.
+pub const UPDATE_MANAGERS: usize = 10;
