@@ -107,3 +107,13 @@ pub const CHANGE_PAUSES: u32 = 25;
 /// Changes of objects that watchers of the embedded API can still ask for: a relist is dear, and each
 /// one holds about 2 KiB.
 pub const WATCH_LOG: usize = 20_000;
+
+/// The time that bytes have to arrive which a side had sent before it broke; then the other side is reset.
+pub const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they have arrived: the kernel does not tell.
+pub const FLUSH_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a sink may take no bytes before its source is watched for a reset. Rare enough that a fast transfer
+/// never pays for it, soon enough that a session without a pod does not stay.
+pub const BLOCKED_LOOK: Duration = Duration::from_secs(1);
