@@ -19,6 +19,10 @@ pub const RECV_BUFFERS: u16 = 512;
 /// Bytes of a receive buffer. Larger messages are better spliced.
 pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
 
+/// Bytes that a shard holds for peers that do not read, before its directions receive one buffer at a time. As
+/// much as 64 directions that copy have at the most.
+pub const BACKLOG_BYTES: u64 = 16 << 20;
+
 /// Pipes a shard keeps for splicing. Two descriptors each.
 pub const PIPES_PER_SHARD: usize = 512;
 

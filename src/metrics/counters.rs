@@ -131,6 +131,10 @@ pub struct ShardCounters {
     pub ring: Arc<RingCounters>,
     /// Directions that wanted to splice and had to copy, as no pipe was to be had.
     pub pipes_refused: Counter,
+    /// Bytes on the heap that wait for peers that do not read: a gauge.
+    pub backlog_bytes: Counter,
+    /// Times these were as many as they may be.
+    pub backlog_used_up: Counter,
     /// Listening sockets open: a gauge.
     pub listeners: Counter,
     /// Listening sockets that could not be opened and are being retried: a gauge.

@@ -405,6 +405,20 @@ pub static METRICS: &[Metric] = &[
         read: Read::Shard(|shard| shard.pipes_refused.get()),
     },
     Metric {
+        name: "ringport_shard_backlog_bytes",
+        kind: "gauge",
+        help: "Bytes of memory that wait for clients and pods that do not read.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_bytes.get()),
+    },
+    Metric {
+        name: "ringport_shard_backlog_used_up_total",
+        kind: "counter",
+        help: "Times these were as many as they may be, so that a shard received one buffer at a time for a while.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_used_up.get()),
+    },
+    Metric {
         name: "ringport_shard_listeners",
         kind: "gauge",
         help: "Listening sockets open.",

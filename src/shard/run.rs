@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
+use super::relay::Backlog;
 use super::{Options, accept};
 use crate::clock::{self, OncePerSecond};
 use crate::metrics::counters::ShardCounters;
@@ -23,6 +24,7 @@ pub(super) struct Shard {
     pub(super) index: usize,
     pub(super) ring: Ring,
     pub(super) pipes: Rc<Pipes>,
+    pub(super) backlog: Backlog,
     pub(super) options: Options,
     pub(super) plane: Arc<Plane>,
     pub(super) random: RefCell<fastrand::Rng>,
@@ -58,6 +60,7 @@ pub(super) async fn run(
     let shard = Rc::new(Shard {
         index,
         pipes: Pipes::new(options.pipes, plane.stats.of(index).ring.clone()),
+        backlog: Backlog::default(),
         options,
         random: RefCell::new(fastrand::Rng::new()),
         stopping: Cell::new(false),

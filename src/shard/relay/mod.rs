@@ -14,6 +14,7 @@
 //! H4 has [`limits::FLUSH_TIME`] in all. A reset behind a FIN leaves that direction alone: its stream is whole.
 //! The idle clock covers the session, not a direction.
 
+mod backlog;
 mod idle;
 mod meter;
 mod pump;
@@ -33,6 +34,7 @@ use crate::route::endpoint::Endpoint;
 use crate::route::port::PortRoute;
 use crate::types::{Direction, EndReason};
 use crate::{clock, limits};
+pub(super) use backlog::Backlog;
 use idle::Idle;
 use pump::{Fault, Place, pump};
 use wire::{Flow, Wire};

@@ -10,7 +10,8 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 
 use super::State;
-use super::pump::{Bytes, Got, Line};
+use super::backlog::Held;
+use super::pump::{self, Bytes, Got, Line};
 use crate::limits;
 use crate::metrics::counters::{EndpointCounters, PortCounters};
 use crate::ring::{Chunk, Pipe, Received, Receives};
@@ -119,11 +120,16 @@ impl Wire<'_> {
     }
 }
 
-impl Line for Wire<'_> {
+impl<'a> Line for Wire<'a> {
     type Chunk = Chunk;
+    type Held = Held<'a>;
 
     async fn receive(&mut self) -> io::Result<Got<Chunk>> {
-        match self.receives.next().await {
+        let received = std::future::poll_fn(|context| {
+            self.receives.spare(self.shard.backlog.is_used_up());
+            self.receives.poll_next(context)
+        });
+        match received.await {
             Received::Data(chunk) => {
                 self.flow.accept(chunk.len());
                 Ok(Got::Data(chunk))
@@ -139,6 +145,10 @@ impl Line for Wire<'_> {
 
     fn stop_receiving(&mut self) {
         self.receives.stop();
+    }
+
+    fn hold(&self) -> Held<'a> {
+        Held::nothing(self.shard)
     }
 
     fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -208,6 +218,12 @@ impl Line for Wire<'_> {
 impl Drop for Wire<'_> {
     fn drop(&mut self) {
         self.abandon();
+    }
+}
+
+impl pump::Held for Held<'_> {
+    fn set(&mut self, bytes: usize) {
+        Held::set(self, bytes);
     }
 }
 
