@@ -19,7 +19,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
@@ -159,7 +158,7 @@ async fn until_applied(plane: &Plane, ended: &mut oneshot::Receiver<io::Result<(
     while plane.applied() == 0 {
         tokio::select! {
             result = &mut *ended => return Some(why_ended(result)),
-            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            () = tokio::time::sleep(limits::APPLY_LOOK) => {}
         }
     }
     None

@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use super::run::Shard;
 use crate::clock::{self, Millis};
+use crate::limits;
 use crate::net::socket;
 use crate::route::endpoint::Endpoint;
 use crate::route::snapshot::Frontend;
@@ -69,11 +69,8 @@ pub(super) async fn connect(
 /// last one gets all of it.
 fn share_of_budget(now: Millis, deadline: Millis, others: bool) -> Millis {
     let left = deadline.since(now);
-    now.after(if others { left / 3 } else { left }.max(LEAST))
+    now.after(if others { left / 3 } else { left }.max(limits::CONNECT_ATTEMPT_LEAST))
 }
-
-/// The least time that an attempt gets.
-const LEAST: Duration = Duration::from_millis(20);
 
 async fn attempt(shard: &Shard, endpoint: EndpointAddr, until: Millis) -> Result<OwnedFd, ConnectFailure> {
     let socket = socket::towards(endpoint.0, &shard.options.tcp).map_err(|error| failure_of(&error))?;

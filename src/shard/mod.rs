@@ -27,6 +27,7 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use rustix::event::EventfdFlags;
 
+use crate::limits;
 use crate::net::socket::TcpOptions;
 use crate::route::plane::Plane;
 
@@ -61,7 +62,7 @@ impl Default for Options {
             half_closed_timeout: Duration::from_secs(3600),
             tcp: TcpOptions::default(),
             splice: true,
-            pipes: crate::limits::PIPES_PER_SHARD,
+            pipes: limits::PIPES_PER_SHARD,
         }
     }
 }
@@ -109,7 +110,7 @@ pub fn start(options: &Options, plane: &Arc<Plane>) -> Result<Shards, StartError
         let (options, for_shard) = (options.clone(), plane.clone());
         let started = LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{shard}"))
-            .io_memory(256 << 10)
+            .io_memory(limits::EXECUTOR_MEMORY)
             .spawn(move || run::run(shard, options, for_shard, bell));
         match started {
             Ok(handle) => shards.push(handle),

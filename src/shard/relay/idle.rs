@@ -8,11 +8,9 @@ use std::time::Duration;
 use super::State;
 use super::wire::Flow;
 use crate::clock::{self, Millis};
+use crate::limits;
 use crate::ring::{Ring, Sleep};
 use crate::shard::run::Shard;
-
-/// The least time between two looks: without one, a timeout of a few milliseconds would be waited for in a spin.
-const LEAST: Duration = Duration::from_millis(1);
 
 /// Ready when nothing has moved for the timeout: the idle timeout, or the half-closed one.
 ///
@@ -57,7 +55,9 @@ impl<'a> Idle<'a> {
             return Poll::Pending;
         }
         loop {
-            let look = self.next_look.get_or_insert_with(|| self.ring.sleep((timeout / 8).max(LEAST)));
+            let look = self
+                .next_look
+                .get_or_insert_with(|| self.ring.sleep((timeout / 8).max(limits::IDLE_LOOK_LEAST)));
             if Pin::new(look).poll(context).is_pending() {
                 return Poll::Pending;
             }

@@ -6,6 +6,7 @@
 use std::io;
 
 use super::meter::Meter;
+use crate::limits;
 
 /// The two ends of one direction, and the two ways to move bytes between them.
 pub(super) trait Line {
@@ -205,7 +206,7 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<(), Fault> {
         if !line.open_pipe() {
             return Ok(());
         }
-        for _ in 0..FILLS {
+        for _ in 0..limits::SPLICE_FILLS {
             let filled = match line.fill() {
                 // The end, or after FIN an urgent byte that splice(2) does not pass: a receive knows.
                 Ok(0) => {
@@ -222,7 +223,7 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<(), Fault> {
             };
             meter.spliced(filled);
             while drain(line).await? {}
-            if filled < LIKELY_ALL {
+            if filled < limits::SPLICE_LIKELY_ALL {
                 break;
             }
         }
@@ -234,14 +235,6 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<(), Fault> {
         line.readable().await.map_err(source)?;
     }
 }
-
-/// Fills in a row before other tasks get their turn: about 4 MiB, one or two milliseconds. Between a fast
-/// source and a fast sink nothing else would ever make this direction wait. With 16 a byte of sixteen
-/// streams cost twice as much (docs/performance.md).
-const FILLS: usize = 64;
-
-/// A fill below this has probably emptied the source: waiting is cheaper than to find out by failing.
-const LIKELY_ALL: usize = 32 * 1024;
 
 /// Drains the pipe by one step. Returns whether bytes are left.
 async fn drain(line: &mut impl Line) -> Result<bool, Fault> {
