@@ -145,6 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::net::socket::Reach;
     use crate::ring::{self, RelayRing, RingCounters};
     use crate::route::snapshot::FrontendKey;
     use crate::types::Protocol;
@@ -157,8 +158,8 @@ mod tests {
             let driver = glommio::spawn_local(ring::drive(ring.clone()));
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = socket.local_addr().unwrap();
-            let listener =
-                Listener::new(FrontendKey { address: None, port: address.port(), protocol: Protocol::Tcp });
+            let key = FrontendKey { address: None, port: address.port(), protocol: Protocol::Tcp };
+            let listener = Listener::new(key, Reach::Everyone);
             let mut accepts = ring.accept(&socket);
             assert!(accepts.poll_next(&Context::from_waker(Waker::noop())).is_pending());
             let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();

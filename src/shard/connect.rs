@@ -22,16 +22,18 @@ pub(super) struct Connected {
     pub(super) attempts: u32,
 }
 
-/// Connects to the first candidate that answers. Retrying is safe: no byte of the client has been sent (S5).
+/// Connects an accepted client to the first candidate that answers. Retrying is safe: no byte of the client has been sent (S5).
 pub(super) async fn connect(
     shard: &Shard,
     frontend: &Frontend,
     client: ClientAddr,
+    accepted: &OwnedFd,
 ) -> Result<Connected, Refusal> {
     let start = clock::now();
     let deadline = start.after(shard.options.connect_timeout);
     let random = shard.random.borrow_mut().u64(..);
-    let mut candidates = frontend.targets.candidates(client, start, random);
+    let targets = frontend.targets_for(client, || Some(socket::local(accepted).ok()?.ip()));
+    let mut candidates = targets.candidates(client, start, random);
     let mut refusal = Refusal::NoEndpoints;
     let mut attempts = 0;
     while let Some(endpoint) = candidates.next_endpoint() {
