@@ -198,6 +198,10 @@ pub const SPLICE_LIKELY_ALL: usize = 32 * 1024;
 /// would be waited for in a spin.
 pub const IDLE_LOOK_LEAST: Duration = Duration::from_millis(1);
 
+/// After a change of the node's addresses, the pause before they are read: an address comes with its routes, and
+/// DHCP exchanges one for another.
+pub const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
+
 // === Manifests and the demo ===
 
 /// A change of a file this young may be followed by another one with the same timestamp.
