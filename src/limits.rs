@@ -223,3 +223,7 @@ pub const DEMO_REQUEST_BYTES: u64 = 64 << 20;
 
 /// Node ports that the demo tries where others are taken.
 pub const DEMO_PORTS_TRIED: usize = 20;
+
+/// Managers of one object that have changed it by other means than apply, as the API server has it: those before
+/// them are put together.
+pub const UPDATE_MANAGERS: usize = 10;
