@@ -23,11 +23,60 @@ pub struct Origin {
     pub column: u32,
 }
 
+/// What kind of problem it is, where that is more than a mistake in what was written: a metric counts them by it, and
+/// Events have it as their reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Any other.
+    #[default]
+    Other,
+    /// Another process has the port.
+    PortTaken,
+    /// The port cannot be held for another reason: rights, descriptors.
+    PortUnavailable,
+    /// The kernel may give the port to an outgoing connection.
+    PortNotReserved,
+    /// An older Service has the address and port.
+    AddressContested,
+    /// The Service may not take the address.
+    AddressNotAllowed,
+    /// No interface has the address, and nothing leads its traffic here.
+    AddressNotRouted,
+}
+
+impl Reason {
+    /// Every value.
+    pub const ALL: [Self; 7] = [
+        Self::Other,
+        Self::PortTaken,
+        Self::PortUnavailable,
+        Self::PortNotReserved,
+        Self::AddressContested,
+        Self::AddressNotAllowed,
+        Self::AddressNotRouted,
+    ];
+
+    /// As an Event and a metric name it; never changes meaning.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "Other",
+            Self::PortTaken => "PortTaken",
+            Self::PortUnavailable => "PortUnavailable",
+            Self::PortNotReserved => "PortNotReserved",
+            Self::AddressContested => "AddressContested",
+            Self::AddressNotAllowed => "AddressNotAllowed",
+            Self::AddressNotRouted => "AddressNotRouted",
+        }
+    }
+}
+
 /// One problem. Printed as `FILE:LINE:COLUMN: KIND NAMESPACE/NAME: FIELD: MESSAGE`, each part where known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Whether it keeps something from being served.
     pub severity: Severity,
+    /// What kind it is.
+    pub reason: Reason,
     /// Where it was written.
     pub origin: Option<Origin>,
     /// The object: `Service default/web`.
@@ -45,6 +94,7 @@ impl Problem {
     pub fn error(message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
+            reason: Reason::Other,
             origin: None,
             object: None,
             field: None,

@@ -81,11 +81,9 @@ impl From<FieldProblem> for Problem {
     fn from(problem: FieldProblem) -> Self {
         Self {
             severity: problem.severity,
-            origin: None,
-            object: None,
             field: Some(problem.field).filter(|field| !field.is_empty()),
-            message: problem.message,
             hint: problem.hint,
+            ..Self::error(problem.message)
         }
     }
 }

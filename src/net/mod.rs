@@ -5,4 +5,6 @@
 pub mod addresses;
 pub mod hold;
 pub mod machine;
+pub mod port_list;
+pub mod routes;
 pub mod socket;

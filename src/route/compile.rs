@@ -9,11 +9,12 @@ use imbl::ordmap::DiffItem;
 use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
 use crate::problem::Problem;
 use crate::route::endpoint::Endpoint;
-use crate::route::frontends::{Claim, Claims, plan};
+use crate::route::frontends::{Claim, Claims, permitted, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
 use crate::route::pick::{Affinity, Picker, Targets};
 use crate::route::port::{PortRoute, PortSettings, PortState};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
+use crate::route::sources::Sources;
 use crate::route::usable::{Joined, Policies, join, usable};
 use crate::types::{NamespacedName, Protocol, ServicePortName};
 
@@ -50,6 +51,8 @@ pub struct Compiled {
 struct CompiledService {
     ports: Vec<CompiledPort>,
     claims: Vec<Claim>,
+    /// What it may not have.
+    problems: Vec<Problem>,
 }
 
 #[derive(Debug)]
@@ -104,7 +107,7 @@ impl Compiler {
         };
         self.problems.remove(name);
         if let Some(service) = world.services.get(name) {
-            let problems: Vec<Problem> = not_served(service).collect();
+            let problems: Vec<Problem> = not_served(service).chain(new.problems.iter().cloned()).collect();
             if !problems.is_empty() {
                 self.problems.insert(name.clone(), problems);
             }
@@ -130,9 +133,14 @@ impl Compiler {
     fn compiled(&mut self, service: &Service, world: &World, old: &CompiledService) -> CompiledService {
         let slices = world.slices.get(&service.key);
         let mut compiled = CompiledService::default();
+        let clients = Clients::new(service);
         for (port_index, port) in service.ports.iter().enumerate() {
+            if port.protocol == Protocol::Sctp {
+                continue;
+            }
             let planned = plan(service, port, &self.options);
-            if port.protocol == Protocol::Sctp || planned.is_empty() {
+            let planned = permitted(service, port_index, planned, &self.options, &mut compiled.problems);
+            if planned.is_empty() {
                 continue;
             }
             let route = self.route(service, port, old);
@@ -142,8 +150,11 @@ impl Compiler {
             let mut targets = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
                 let targets = targets.get(lists.of(kind, key.address));
-                let frontend = old_frontend(old, key, kind, &route, &targets)
-                    .unwrap_or_else(|| Arc::new(Frontend { key, kind, port: route.clone(), targets }));
+                let sources = clients.of(service, key.address);
+                let frontend =
+                    old_frontend(old, key, kind, &route, &targets, &sources).unwrap_or_else(|| {
+                        Arc::new(Frontend { key, kind, port: route.clone(), targets, sources })
+                    });
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
             compiled.ports.push(CompiledPort { route, targets: targets.used });
@@ -236,12 +247,39 @@ fn old_frontend(
     kind: FrontendKind,
     route: &Arc<PortRoute>,
     targets: &Arc<Targets>,
+    sources: &[Arc<Sources>],
 ) -> Option<Arc<Frontend>> {
     let mut claims = old.claims.iter().map(|claim| &claim.frontend);
     let same = |f: &&Arc<Frontend>| {
-        f.key == key && f.kind == kind && Arc::ptr_eq(&f.port, route) && Arc::ptr_eq(&f.targets, targets)
+        f.key == key
+            && f.kind == kind
+            && Arc::ptr_eq(&f.port, route)
+            && Arc::ptr_eq(&f.targets, targets)
+            && f.sources == sources
     };
     claims.find(same).cloned()
+}
+
+/// Who may connect to a Service.
+struct Clients {
+    anywhere: Option<Arc<Sources>>,
+    load_balancer: Option<Arc<Sources>>,
+}
+
+impl Clients {
+    fn new(service: &Service) -> Self {
+        Self {
+            anywhere: Sources::new(&service.source_ranges).map(Arc::new),
+            load_balancer: Sources::new(&service.load_balancer_source_ranges).map(Arc::new),
+        }
+    }
+
+    /// For the frontend at this address. That the load balancer's is an externalIP as well opens no way around its ranges.
+    fn of(&self, service: &Service, address: Option<IpAddr>) -> Vec<Arc<Sources>> {
+        let is_balancer = address.is_some_and(|address| service.load_balancer_ips.contains(&address));
+        let load_balancer = self.load_balancer.iter().filter(|_| is_balancer);
+        self.anywhere.iter().chain(load_balancer).cloned().collect()
+    }
 }
 
 /// The usable endpoints of a service port, by policy and address family.

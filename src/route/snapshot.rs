@@ -18,7 +18,8 @@ use std::sync::{Arc, Weak};
 pub use crate::route::endpoint::Endpoint;
 pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
 pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
-use crate::types::{Protocol, ServicePortName};
+use crate::route::sources::Sources;
+use crate::types::{ClientAddr, Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,6 +107,17 @@ pub struct Frontend {
     pub port: Arc<PortRoute>,
     /// Where its connections go: the Cluster or the Local list of semantics §3a.
     pub targets: Arc<Targets>,
+    /// Who may connect: whoever is in all of these; for most there are none.
+    pub sources: Vec<Arc<Sources>>,
+}
+
+impl Frontend {
+    /// Whether a client that has sent to the address `local` may connect. The node itself always may: nobody else
+    /// can have the address of the frontend, or one of loopback, as its own.
+    pub fn admits(&self, client: ClientAddr, local: impl FnOnce() -> Option<IpAddr>) -> bool {
+        let ip = client.0.ip();
+        self.sources.iter().all(|sources| sources.contains(ip)) || ip.is_loopback() || local() == Some(ip)
+    }
 }
 
 /// As in `TCP 10.0.0.1:80`, or `TCP *:30080` for every address.

@@ -3,6 +3,7 @@
 mod annotations;
 mod cluster_ips;
 pub mod defaults;
+mod source_ranges;
 mod validate;
 
 use std::net::IpAddr;
@@ -106,6 +107,7 @@ pub fn read(
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return None;
     }
+    let load_balancer_source_ranges = source_ranges::read(&service);
     let spec = service.spec.unwrap_or_default();
     let ports = spec.ports.as_deref().unwrap_or_default();
     let kind = kind(&spec);
@@ -115,6 +117,7 @@ pub fn read(
         service: Service {
             key: meta::key(&service.metadata, true),
             uid: service.metadata.uid.as_deref().unwrap_or_default().into(),
+            trusted: trust == Trust::File,
             age_rank: 0,
             kind,
             ports: ports.iter().filter_map(port).collect(),
@@ -122,6 +125,8 @@ pub fn read(
             cluster_ips: Vec::new(),
             external_ips: addresses(spec.external_ips.iter().flatten()),
             load_balancer_ips: load_balancer_ips(service.status.as_ref()),
+            load_balancer_source_ranges,
+            source_ranges: wishes.source_ranges,
             affinity: affinity(&spec),
             external_policy: policy(spec.external_traffic_policy.as_deref()),
             internal_policy: policy(spec.internal_traffic_policy.as_deref()),
