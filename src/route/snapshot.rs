@@ -112,11 +112,11 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// Whether a client that has sent to the address `local` may connect. The node itself always may: nobody else
-    /// can have the address of the frontend, or one of loopback, as its own.
-    pub fn admits(&self, client: ClientAddr, local: impl FnOnce() -> Option<IpAddr>) -> bool {
+    /// Whether a client may connect. The node itself always may, by any of its addresses; whether that is who asks is
+    /// found out (`is_own`) only for a client that would be refused.
+    pub fn admits(&self, client: ClientAddr, is_own: impl FnOnce(IpAddr) -> bool) -> bool {
         let ip = client.0.ip();
-        self.sources.iter().all(|sources| sources.contains(ip)) || ip.is_loopback() || local() == Some(ip)
+        self.sources.iter().all(|sources| sources.contains(ip)) || ip.is_loopback() || is_own(ip)
     }
 }
 
