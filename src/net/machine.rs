@@ -290,20 +290,6 @@ mod tests {
     }
 
     #[test]
-    fn local_ports_that_overlap_are_a_warning_unless_reserved() {
-        let overlap = |local, reserved: &str| {
-            let facts = Facts { local_ports: Some(local), reserved_ports: port_list(reserved), ..good() };
-            messages(&facts).pop().unwrap_or_default()
-        };
-        let text = overlap(10_000..=65_535, "8080,9000-9001");
-        assert!(text.contains("node ports 30000 to 32767"), "{text}");
-        assert!(text.contains("ip_local_reserved_ports=8080,9000-9001,30000-32767"), "{text}");
-        assert!(overlap(32_000..=60_999, "").contains("node ports 32000 to 32767"));
-        assert_eq!(overlap(10_000..=65_535, "30000-31000,31001-32767"), "");
-        assert_eq!(overlap(32_768..=60_999, ""), "");
-    }
-
-    #[test]
     fn privileged_ports_need_the_capability() {
         let text = |facts: &Facts, ports: &[u16]| {
             check_privileged(facts, ports.iter().copied()).map(|p| p.to_string()).unwrap_or_default()
@@ -352,9 +338,5 @@ mod tests {
         let status = "Name:\tx\nCapEff:\t0000000000000400\nSeccomp:\t2\n";
         assert_eq!(field(status, "CapEff:"), Some("0000000000000400"));
         assert_eq!(field(status, "Seccomp:"), Some("2"));
-        assert_eq!(two_ports("32768\t60999\n"), Some(32_768..=60_999));
-        assert_eq!(two_ports("x"), None);
-        assert_eq!(port_list("\n"), []);
-        assert_eq!(port_list("80,100-200\n"), [80..=80, 100..=200]);
     }
 }

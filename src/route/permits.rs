@@ -75,3 +75,6 @@ impl Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
