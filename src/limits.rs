@@ -113,3 +113,12 @@ pub const CHANGE_PAUSES: u32 = 25;
 /// Changes of objects that watchers of the embedded API can still ask for: a relist is dear, and each
 /// one holds about 2 KiB.
 pub const WATCH_LOG: usize = 20_000;
+
+/// Unknown and repeated fields that a request is told of, as the API server does.
+pub const STRICT_PROBLEMS: usize = 100;
+
+/// Operations of one JSON patch, as the API server has it.
+pub const JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// Bytes that the copies of one JSON patch may add, as the API server has it: copies of copies grow exponentially.
+pub const JSON_PATCH_COPIED: usize = 3 * 1024 * 1024;
