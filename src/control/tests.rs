@@ -238,7 +238,7 @@ fn c5_traffic_that_arrives_by_itself_is_no_problem_and_other_is_one_until_it_goe
     let port = bench.free_port();
     let with_ip = |ip: &str| {
         let mut service = Service { external_ips: vec![ip.parse().unwrap()], ..service("web", port, 0) };
-        service.ports[0].port = port;
+        (service.ports[0].port, service.ports[0].node_port) = (port, None);
         service
     };
     let address = bench.address.to_string();
