@@ -119,6 +119,14 @@ fn an_external_ip_of_no_interface_answers_a_client_of_another_host_and_leaves_no
     rig.until_routes(&[EXTERNAL[1], "203.0.113.111"]);
     assert_eq!(rig.ask("203.0.113.111").unwrap(), "pod");
 
+    // It becomes the node's own, and ceases to be.
+    rig.lab.node.address("outside", &["203.0.113.111/32"]);
+    rig.until_routes(&[EXTERNAL[1]]);
+    assert_eq!(rig.ask("203.0.113.111").unwrap(), "pod");
+    rig.lab.node.ip("address del 203.0.113.111/32 dev outside");
+    rig.until_routes(&[EXTERNAL[1], "203.0.113.111"]);
+    assert_eq!(rig.ask("203.0.113.111").unwrap(), "pod");
+
     ringport.signal(Signal::TERM);
     assert_eq!(ringport.wait(Duration::from_secs(20)).code(), Some(0));
     assert_eq!(table(), before);
