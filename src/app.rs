@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod addresses;
 mod feed;
 pub mod logging;
+mod plan;
 pub mod served;
 mod shards;
 
@@ -19,26 +21,27 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::admin::{self, State};
-use crate::config::{Config, NodePortAddresses, print_duration};
-use crate::control::Control;
+use crate::config::{Config, print_duration};
+use crate::control::{Control, NodeOptions};
 use crate::limits;
-use crate::net::addresses::{self, Listen};
 use crate::net::machine::{self, Facts};
 use crate::problem::{Problem, Severity};
-use crate::route::compile::{self, CompileOptions};
+use crate::route::compile::CompileOptions;
+use crate::route::permits::Permits;
 use crate::route::plane::{Phase, Plane};
 use crate::route::port::PortSettings;
 use crate::shard;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
 use access_log::AccessLog;
+use addresses::Addresses;
 use feed::Feed;
+use plan::Plan;
 
 /// Why the program ends before it is asked to.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +94,7 @@ pub fn serve(
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
     let facts = Facts::gather();
-    let found = machine::check(&facts, &config.service_node_port_range);
+    let found = machine::check(&facts);
     let (errors, warnings): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|problem| problem.severity == Severity::Error);
     if !errors.is_empty() {
@@ -122,17 +125,18 @@ async fn control(
     let changed = changes.clone();
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
-    let control = Control::new(plane.clone(), compile_options(config));
-    let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone());
+    let mut addresses = Addresses::follow(&config.nodeport_addresses);
+    let node = NodeOptions { manage_addresses: config.manage_addresses, reserve_ports: config.reserve_ports };
+    let control = Control::new(plane.clone(), compile_options(config)).with_node(node);
+    let plan = Plan::new(config, facts);
+    let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone(), plan);
     feed.reload();
 
     let log = match &config.access_log {
         Some(path) => Some(open_access_log(path, &state)?),
         None => None,
     };
-    let max_connections = plan_connections(config, facts, &plane);
-    state.set_max_connections(max_connections);
-    let shards = shard::start(&shards::options(config, placement, max_connections, facts.nofile), &plane)?;
+    let shards = shard::start(&shards::options(config, placement, facts.nofile), &plane)?;
     state.on_shards_started();
     let mut ended = when_ended(shards);
     start_admin(config, &state)?;
@@ -141,7 +145,7 @@ async fn control(
         None => {
             tell(config, &state);
             on_serving(&state, &feed.store);
-            run(&mut feed, &changes, &mut signals, &mut ended, log.as_ref()).await
+            run(&mut feed, &changes, &mut addresses, &mut signals, &mut ended, log.as_ref()).await
         }
     };
     let result = match failed {
@@ -159,7 +163,7 @@ async fn until_applied(plane: &Plane, ended: &mut oneshot::Receiver<io::Result<(
     while plane.applied() == 0 {
         tokio::select! {
             result = &mut *ended => return Some(why_ended(result)),
-            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            () = tokio::time::sleep(limits::APPLY_LOOK) => {}
         }
     }
     None
@@ -169,6 +173,7 @@ async fn until_applied(plane: &Plane, ended: &mut oneshot::Receiver<io::Result<(
 async fn run(
     feed: &mut Feed,
     changes: &Notify,
+    addresses: &mut Addresses<'_>,
     signals: &mut Signals,
     ended: &mut oneshot::Receiver<io::Result<()>>,
     log: Option<&AccessLog>,
@@ -184,6 +189,10 @@ async fn run(
             () = changes.notified() => {
                 settle(changes).await;
                 feed.reload();
+            }
+            found = addresses.next() => {
+                feed.move_node_ports(found);
+                feed.look_again();
             }
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
         }
@@ -251,13 +260,26 @@ fn why_ended(joined: Joined) -> io::Error {
 /// How the objects are compiled on this machine.
 pub fn compile_options(config: &Config) -> CompileOptions {
     CompileOptions {
-        nodeport_addresses: node_port_addresses(config),
+        nodeport_addresses: addresses::at_start(&config.nodeport_addresses),
         cluster_ips: config.cluster_ips,
+        permits: permits(config),
         defaults: PortSettings {
             max_connections: config.max_connections_per_service,
             max_connections_per_client: config.max_connections_per_client,
             idle_timeout: None,
         },
+    }
+}
+
+/// Which addresses Services may take: not those that this process is reached at.
+fn permits(config: &Config) -> Permits {
+    let own = [
+        (config.metrics_bind_address, "metrics-bind-address"),
+        (config.healthz_bind_address, "healthz-bind-address"),
+    ];
+    Permits {
+        external_ip_cidrs: config.external_ip_cidrs.clone(),
+        own: own.into_iter().filter_map(|(address, option)| Some((address?, option))).collect(),
     }
 }
 
@@ -268,46 +290,6 @@ pub fn store_options(config: &Config) -> store::Options {
         cluster_ip_range: config.service_cluster_ip_range,
         node_name: config.node_name.clone().unwrap_or_else(machine::hostname).into(),
     }
-}
-
-/// Where node ports listen, now.
-pub fn node_port_addresses(config: &Config) -> compile::NodePortAddresses {
-    let listen = match &config.nodeport_addresses {
-        NodePortAddresses::All => Listen::Everywhere,
-        NodePortAddresses::Primary => Listen::On(addresses::primary()),
-        NodePortAddresses::Cidrs(cidrs) => {
-            let all = addresses::all().unwrap_or_else(|error| {
-                tracing::error!(%error, "the addresses of this node cannot be read");
-                Vec::new()
-            });
-            addresses::select(cidrs, &all)
-        }
-    };
-    match listen {
-        Listen::Everywhere => compile::NodePortAddresses::All,
-        Listen::On(addresses) => {
-            if addresses.is_empty() {
-                tracing::warn!(
-                    "no address of this node matches --nodeport-addresses: no node port is served"
-                );
-            }
-            compile::NodePortAddresses::Only(addresses)
-        }
-    }
-}
-
-/// Sessions at a time, from the limit on open files and from what is to be served.
-fn plan_connections(config: &Config, facts: &Facts, plane: &Plane) -> u32 {
-    let snapshot = plane.snapshot.load();
-    let ports = snapshot.frontends().keys().map(|key| key.port);
-    let privileged = machine::check_privileged(facts, ports);
-    let planned =
-        machine::plan_connections(facts.nofile, plane.shards(), snapshot.frontends().len(), config.splice);
-    let files = machine::check_files(facts.nofile, config.max_connections, planned);
-    for problem in privileged.iter().chain(&files) {
-        tracing::warn!("{problem}");
-    }
-    config.max_connections.unwrap_or(planned)
 }
 
 fn open_access_log(path: &str, state: &Rc<State>) -> Result<AccessLog, Error> {

@@ -4,6 +4,7 @@ use super::Process;
 use super::counters::{EndpointCounters, Labelled, PerShard, PortCounters, ShardCounters};
 use super::histogram::{Buckets, CONNECT_BOUNDS, SESSION_BOUNDS, Which};
 use crate::counter::Counter;
+use crate::problem::{Reason, Severity};
 use crate::types::Label;
 
 /// One metric.
@@ -154,8 +155,22 @@ pub static METRICS: &[Metric] = &[
         help: "Problems in force with what is to be served: error is not served, warning is doubtful.",
         labels: &["severity"],
         read: Read::Process(|p, out| {
-            out(&[("severity", "error")], p.problems_error as f64);
-            out(&[("severity", "warning")], p.problems_warning as f64);
+            for (severity, label) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
+                let of = p.problems.iter().filter(|((s, _), _)| *s == severity);
+                out(&[("severity", label)], of.map(|(_, n)| *n).sum::<u64>() as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "ringport_problems_by_reason",
+        kind: "gauge",
+        help: "The same problems by what they are about, such as PortTaken or AddressContested; Other are mistakes in objects.",
+        labels: &["reason"],
+        read: Read::Process(|p, out| {
+            for reason in Reason::ALL {
+                let of = p.problems.iter().filter(|((_, r), _)| *r == reason);
+                out(&[("reason", reason.as_str())], of.map(|(_, n)| *n).sum::<u64>() as f64);
+            }
         }),
     },
     Metric {
@@ -363,6 +378,13 @@ pub static METRICS: &[Metric] = &[
         read: Read::Shard(|shard| shard.accept_errors.get()),
     },
     Metric {
+        name: "ringport_shard_accept_backoffs_total",
+        kind: "counter",
+        help: "Times a listener refused what waited and paused, as the process was out of descriptors or memory.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.accept_backoffs.get()),
+    },
+    Metric {
         name: "ringport_shard_connections_limited_total",
         kind: "counter",
         help: "Connections refused because a limit of the process was reached.",
@@ -391,6 +413,13 @@ pub static METRICS: &[Metric] = &[
         read: Read::Shard(|shard| shard.ring.no_buffers.get()),
     },
     Metric {
+        name: "ringport_shard_bytes_orphaned_total",
+        kind: "counter",
+        help: "Bytes received for sessions that were already over: lost, and in no session's account.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.ring.bytes_orphaned.get()),
+    },
+    Metric {
         name: "ringport_shard_pipes",
         kind: "gauge",
         help: "Pipes open for splicing.",
@@ -403,6 +432,20 @@ pub static METRICS: &[Metric] = &[
         help: "Transfers that were copied because no pipe was to be had.",
         labels: &[],
         read: Read::Shard(|shard| shard.pipes_refused.get()),
+    },
+    Metric {
+        name: "ringport_shard_backlog_bytes",
+        kind: "gauge",
+        help: "Bytes of memory that wait for clients and pods that do not read.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_bytes.get()),
+    },
+    Metric {
+        name: "ringport_shard_backlog_used_up_total",
+        kind: "counter",
+        help: "Times these were as many as they may be, so that a shard received one buffer at a time for a while.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_used_up.get()),
     },
     Metric {
         name: "ringport_shard_listeners",

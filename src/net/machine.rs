@@ -3,7 +3,6 @@
 //! [`Facts::gather`] looks (and raises what may be raised); [`check`] and the plans are pure.
 
 use std::io;
-use std::ops::RangeInclusive;
 
 use io_uring::{IoUring, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,10 +15,6 @@ pub const MIN_KERNEL: (u32, u32) = (6, 1);
 
 /// Memory that one executor locks for its ring, in bytes; glommio does not start with less.
 pub const MIN_MEMLOCK: u64 = 512 * 1024;
-
-/// Descriptors besides sessions, listeners and pipes: standard streams, rings, wake-ups, watches, the
-/// manifests that are being read, the admin server's connections and the access log.
-pub const RESERVED_FILES: u64 = 256;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -36,14 +31,6 @@ pub struct Facts {
     pub memlock: u64,
     /// Files that may be open, likewise.
     pub nofile: u64,
-    /// sysctl net.ipv4.ip_local_port_range
-    pub local_ports: Option<RangeInclusive<u16>>,
-    /// sysctl net.ipv4.ip_local_reserved_ports
-    pub reserved_ports: Vec<RangeInclusive<u16>>,
-    /// The first port that anyone may bind: sysctl net.ipv4.ip_unprivileged_port_start.
-    pub unprivileged_port: u16,
-    /// Whether this process may bind the ports below it (CAP_NET_BIND_SERVICE).
-    pub may_bind_privileged: bool,
 }
 
 impl Facts {
@@ -60,22 +47,9 @@ impl Facts {
             ring: probe_ring().map_err(|e| e.raw_os_error().unwrap_or(0)),
             memlock,
             nofile,
-            local_ports: sysctl("net/ipv4/ip_local_port_range").and_then(|v| two_ports(&v)),
-            reserved_ports: sysctl("net/ipv4/ip_local_reserved_ports")
-                .map(|v| port_list(&v))
-                .unwrap_or_default(),
-            unprivileged_port: sysctl("net/ipv4/ip_unprivileged_port_start")
-                .and_then(|v| v.trim().parse().ok())
-                .unwrap_or(1024),
-            may_bind_privileged: field(&status, "CapEff:")
-                .and_then(|caps| u64::from_str_radix(caps, 16).ok())
-                .is_some_and(|caps| caps & (1 << CAP_NET_BIND_SERVICE) != 0),
         }
     }
 }
-
-/// linux/capability.h
-const CAP_NET_BIND_SERVICE: u32 = 10;
 
 /// The name of this host.
 pub fn hostname() -> String {
@@ -83,7 +57,7 @@ pub fn hostname() -> String {
 }
 
 /// What keeps ringport from serving on this machine (errors), or may get in its way (warnings).
-pub fn check(facts: &Facts, node_ports: &RangeInclusive<u16>) -> Vec<Problem> {
+pub fn check(facts: &Facts) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(check_kernel(&facts.kernel));
     if problems.is_empty() {
@@ -100,7 +74,6 @@ pub fn check(facts: &Facts, node_ports: &RangeInclusive<u16>) -> Vec<Problem> {
              --ulimit memlock=-1 for docker run",
         ));
     }
-    problems.extend(check_local_ports(facts, node_ports));
     problems
 }
 
@@ -154,47 +127,6 @@ fn check_ring(facts: &Facts) -> Option<Problem> {
     Some(Problem { hint: Some(hint), ..Problem::error(message) })
 }
 
-/// Ports that the kernel may give to outgoing connections cannot be counted on for listening.
-fn check_local_ports(facts: &Facts, node_ports: &RangeInclusive<u16>) -> Option<Problem> {
-    let local = facts.local_ports.as_ref()?;
-    let first = (*local.start()).max(*node_ports.start());
-    let last = (*local.end()).min(*node_ports.end());
-    let reserved = |port: u16| facts.reserved_ports.iter().any(|range| range.contains(&port));
-    if first > last || (first..=last).all(reserved) {
-        return None;
-    }
-    let mut keep: Vec<String> = facts.reserved_ports.iter().map(print_range).collect();
-    keep.push(print_range(node_ports));
-    Some(Problem {
-        hint: Some(format!("run `sysctl -w net.ipv4.ip_local_reserved_ports={}`", keep.join(","))),
-        ..Problem::warning(format!(
-            "the kernel may take node ports {first} to {last} for outgoing connections: \
-             net.ipv4.ip_local_port_range is {} {}",
-            local.start(),
-            local.end()
-        ))
-    })
-}
-
-/// A warning where ports are to be bound that this process may not bind.
-pub fn check_privileged(facts: &Facts, ports: impl IntoIterator<Item = u16>) -> Option<Problem> {
-    if facts.may_bind_privileged {
-        return None;
-    }
-    let mut ports: Vec<u16> = ports.into_iter().filter(|port| *port < facts.unprivileged_port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let lowest = *ports.first()?;
-    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
-    Some(Problem {
-        hint: Some(format!(
-            "run `setcap cap_net_bind_service=ep` on the binary, give the container NET_BIND_SERVICE, or run \
-             `sysctl -w net.ipv4.ip_unprivileged_port_start={lowest}`"
-        )),
-        ..Problem::warning(format!("this process may not listen on privileged ports: {}", list.join(", ")))
-    })
-}
-
 /// How many sessions the limit on open files allows: two descriptors each, after what the shards'
 /// listeners, their pipes and the rest of the process take. At least one.
 pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bool) -> u32 {
@@ -202,7 +134,7 @@ pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bo
     let listeners = shards.saturating_add(1).saturating_mul(frontends) as u64;
     let pipes =
         if splice { shards.saturating_mul(plan_pipes(nofile, shards)).saturating_mul(2) as u64 } else { 0 };
-    let left = nofile.saturating_sub(RESERVED_FILES).saturating_sub(listeners).saturating_sub(pipes);
+    let left = nofile.saturating_sub(limits::RESERVED_FILES).saturating_sub(listeners).saturating_sub(pipes);
     u32::try_from(left / 2).unwrap_or(u32::MAX).max(1)
 }
 
@@ -215,13 +147,13 @@ pub fn plan_pipes(nofile: u64, shards: usize) -> usize {
 
 /// A warning where the limit on open files leaves room for fewer sessions than were asked for, or for few.
 pub fn check_files(nofile: u64, wanted: Option<u32>, planned: u32) -> Option<Problem> {
-    /// A node that carries less is surely not what anyone wants.
-    const FEW: u32 = 1000;
     let message = match wanted {
         Some(wanted) if wanted > planned => format!(
             "--max-connections is {wanted}, but {nofile} open files leave room for about {planned} sessions"
         ),
-        None if planned < FEW => format!("{nofile} open files leave room for {planned} sessions only"),
+        None if planned < limits::FEW_CONNECTIONS => {
+            format!("{nofile} open files leave room for {planned} sessions only")
+        }
         _ => return None,
     };
     Some(with_hint(
@@ -233,14 +165,6 @@ pub fn check_files(nofile: u64, wanted: Option<u32>, planned: u32) -> Option<Pro
 
 fn with_hint(problem: Problem, hint: &str) -> Problem {
     Problem { hint: Some(hint.to_owned()), ..problem }
-}
-
-fn print_range(range: &RangeInclusive<u16>) -> String {
-    if range.start() == range.end() {
-        range.start().to_string()
-    } else {
-        format!("{}-{}", range.start(), range.end())
-    }
 }
 
 /// Raises a soft limit to its hard limit and returns what is in force.
@@ -270,19 +194,6 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-fn two_ports(text: &str) -> Option<RangeInclusive<u16>> {
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
-}
-
-fn port_list(text: &str) -> Vec<RangeInclusive<u16>> {
-    let range = |one: &str| {
-        let (first, last) = one.split_once('-').unwrap_or((one, one));
-        Some(first.parse().ok()?..=last.parse().ok()?)
-    };
-    text.trim().split(',').filter_map(range).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,15 +207,11 @@ mod tests {
             ring: Ok(()),
             memlock: u64::MAX,
             nofile: 1 << 20,
-            local_ports: Some(32_768..=60_999),
-            reserved_ports: Vec::new(),
-            unprivileged_port: 1024,
-            may_bind_privileged: false,
         }
     }
 
     fn messages(facts: &Facts) -> Vec<String> {
-        check(facts, &(30_000..=32_767)).iter().map(ToString::to_string).collect()
+        check(facts).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -336,39 +243,12 @@ mod tests {
             (Facts { ring: Err(libc::EMFILE), ..good() }, ["Too many open files", "kernel log"]),
             (Facts { memlock: 64 * 1024, ..good() }, ["64 KiB", "LimitMEMLOCK=infinity"]),
         ] {
-            let problems = check(&facts, &(30_000..=32_767));
+            let problems = check(&facts);
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert_eq!(problems[0].severity, Severity::Error);
             let text = problems[0].to_string();
             assert!(wanted.iter().all(|part| text.contains(part)), "{text}");
         }
-    }
-
-    #[test]
-    fn local_ports_that_overlap_are_a_warning_unless_reserved() {
-        let overlap = |local, reserved: &str| {
-            let facts = Facts { local_ports: Some(local), reserved_ports: port_list(reserved), ..good() };
-            messages(&facts).pop().unwrap_or_default()
-        };
-        let text = overlap(10_000..=65_535, "8080,9000-9001");
-        assert!(text.contains("node ports 30000 to 32767"), "{text}");
-        assert!(text.contains("ip_local_reserved_ports=8080,9000-9001,30000-32767"), "{text}");
-        assert!(overlap(32_000..=60_999, "").contains("node ports 32000 to 32767"));
-        assert_eq!(overlap(10_000..=65_535, "30000-31000,31001-32767"), "");
-        assert_eq!(overlap(32_768..=60_999, ""), "");
-    }
-
-    #[test]
-    fn privileged_ports_need_the_capability() {
-        let text = |facts: &Facts, ports: &[u16]| {
-            check_privileged(facts, ports.iter().copied()).map(|p| p.to_string()).unwrap_or_default()
-        };
-        let found = text(&good(), &[443, 80, 30_008, 80]);
-        assert!(found.contains("privileged ports: 80, 443"), "{found}");
-        assert!(found.contains("ip_unprivileged_port_start=80"), "{found}");
-        assert_eq!(text(&good(), &[30_008, 1024]), "");
-        assert_eq!(text(&Facts { may_bind_privileged: true, ..good() }, &[80]), "");
-        assert_eq!(text(&Facts { unprivileged_port: 0, ..good() }, &[80]), "");
     }
 
     #[test]
@@ -404,12 +284,7 @@ mod tests {
 
     #[test]
     fn the_forms_of_proc_are_read() {
-        let status = "Name:\tx\nCapEff:\t0000000000000400\nSeccomp:\t2\n";
-        assert_eq!(field(status, "CapEff:"), Some("0000000000000400"));
+        let status = "Name:\tx\nSeccomp:\t2\n";
         assert_eq!(field(status, "Seccomp:"), Some("2"));
-        assert_eq!(two_ports("32768\t60999\n"), Some(32_768..=60_999));
-        assert_eq!(two_ports("x"), None);
-        assert_eq!(port_list("\n"), []);
-        assert_eq!(port_list("80,100-200\n"), [80..=80, 100..=200]);
     }
 }

@@ -3,6 +3,9 @@
 #![allow(unsafe_code)]
 
 pub mod addresses;
+pub mod changes;
 pub mod hold;
 pub mod machine;
+pub mod port_list;
+pub mod routes;
 pub mod socket;

@@ -9,11 +9,12 @@ use imbl::ordmap::DiffItem;
 use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
 use crate::problem::Problem;
 use crate::route::endpoint::Endpoint;
-use crate::route::frontends::{Claim, Claims, plan};
+use crate::route::frontends::{Claim, Claims, permitted, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
 use crate::route::pick::{Affinity, Picker, Targets};
 use crate::route::port::{PortRoute, PortSettings, PortState};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
+use crate::route::sources::Sources;
 use crate::route::usable::{Joined, Policies, join, usable};
 use crate::types::{NamespacedName, Protocol, ServicePortName};
 
@@ -29,6 +30,8 @@ pub struct Compiler {
     problems: BTreeMap<NamespacedName, Vec<Problem>>,
     /// Service ports that are gone, while anything refers to them.
     departed: Vec<Weak<PortState>>,
+    /// All Services are to be compiled again: the options are others.
+    stale: bool,
 }
 
 /// The outcome of one compilation.
@@ -50,6 +53,8 @@ pub struct Compiled {
 struct CompiledService {
     ports: Vec<CompiledPort>,
     claims: Vec<Claim>,
+    /// What it may not have.
+    problems: Vec<Problem>,
 }
 
 #[derive(Debug)]
@@ -72,14 +77,28 @@ impl Compiler {
             claims: Claims::default(),
             problems: BTreeMap::new(),
             departed: Vec::new(),
+            stale: false,
         }
+    }
+
+    /// Node ports are on these addresses from the next compilation on. Returns whether they are others.
+    pub fn set_nodeport_addresses(&mut self, addresses: NodePortAddresses) -> bool {
+        let differs = self.options.nodeport_addresses != addresses;
+        self.options.nodeport_addresses = addresses;
+        self.stale |= differs;
+        differs
     }
 
     /// Compiles what differs between `world` and the last one. Never fails as a whole: what cannot be
     /// served is left out and named among the problems.
     pub fn compile(&mut self, world: &World) -> Compiled {
         let mut touched_keys = BTreeSet::new();
-        for name in touched_services(&self.world, world) {
+        let touched = if std::mem::take(&mut self.stale) {
+            all_services(&self.world, world)
+        } else {
+            touched_services(&self.world, world)
+        };
+        for name in touched {
             self.compile_service(world, &name, &mut touched_keys);
         }
         self.world = world.clone();
@@ -104,7 +123,7 @@ impl Compiler {
         };
         self.problems.remove(name);
         if let Some(service) = world.services.get(name) {
-            let problems: Vec<Problem> = not_served(service).collect();
+            let problems: Vec<Problem> = not_served(service).chain(new.problems.iter().cloned()).collect();
             if !problems.is_empty() {
                 self.problems.insert(name.clone(), problems);
             }
@@ -130,23 +149,30 @@ impl Compiler {
     fn compiled(&mut self, service: &Service, world: &World, old: &CompiledService) -> CompiledService {
         let slices = world.slices.get(&service.key);
         let mut compiled = CompiledService::default();
+        let clients = Clients::new(service);
         for (port_index, port) in service.ports.iter().enumerate() {
+            if port.protocol == Protocol::Sctp {
+                continue;
+            }
             let planned = plan(service, port, &self.options);
-            if port.protocol == Protocol::Sctp || planned.is_empty() {
+            let planned = permitted(service, port_index, planned, &self.options, &mut compiled.problems);
+            if planned.is_empty() {
                 continue;
             }
             let route = self.route(service, port, old);
             let old_port = old.ports.iter().find(|p| p.route.name == route.name);
             let slices = slices.into_iter().flatten().map(|slice| &**slice);
             let lists = Lists::new(service, port, slices, &world.node, &route.state);
-            let mut targets = TargetsCache::new(picker(service, &route), old_port);
+            let mut cache = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
-                let targets = targets.get(lists.of(kind, key.address));
-                let frontend = old_frontend(old, key, kind, &route, &targets)
-                    .unwrap_or_else(|| Arc::new(Frontend { key, kind, port: route.clone(), targets }));
+                let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
+                let (targets, from_node) = (cache.get(outside), cache.get(inside));
+                let sources = clients.of(service, key.address);
+                let frontend = Frontend { key, kind, port: route.clone(), targets, from_node, sources };
+                let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
-            compiled.ports.push(CompiledPort { route, targets: targets.used });
+            compiled.ports.push(CompiledPort { route, targets: cache.used });
         }
         compiled
     }
@@ -197,10 +223,14 @@ impl Compiler {
 /// was replaced by an equal object.
 fn touched_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
     if old.node != new.node {
-        return old.services.keys().chain(new.services.keys()).cloned().collect();
+        return all_services(old, new);
     }
     let services = old.services.diff(&new.services).map(key_of);
     services.chain(old.slices.diff(&new.slices).map(key_of)).cloned().collect()
+}
+
+fn all_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
+    old.services.keys().chain(new.services.keys()).cloned().collect()
 }
 
 fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedName {
@@ -230,18 +260,39 @@ fn picker(service: &Service, route: &PortRoute) -> Picker {
     }
 }
 
-fn old_frontend(
-    old: &CompiledService,
-    key: FrontendKey,
-    kind: FrontendKind,
-    route: &Arc<PortRoute>,
-    targets: &Arc<Targets>,
-) -> Option<Arc<Frontend>> {
+/// The one that there was, where it is the same.
+fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> {
     let mut claims = old.claims.iter().map(|claim| &claim.frontend);
     let same = |f: &&Arc<Frontend>| {
-        f.key == key && f.kind == kind && Arc::ptr_eq(&f.port, route) && Arc::ptr_eq(&f.targets, targets)
+        (f.key, f.kind) == (new.key, new.kind)
+            && Arc::ptr_eq(&f.port, &new.port)
+            && Arc::ptr_eq(&f.targets, &new.targets)
+            && Arc::ptr_eq(&f.from_node, &new.from_node)
+            && f.sources == new.sources
     };
     claims.find(same).cloned()
+}
+
+/// Who may connect to a Service.
+struct Clients {
+    anywhere: Option<Arc<Sources>>,
+    load_balancer: Option<Arc<Sources>>,
+}
+
+impl Clients {
+    fn new(service: &Service) -> Self {
+        Self {
+            anywhere: Sources::new(&service.source_ranges).map(Arc::new),
+            load_balancer: Sources::new(&service.load_balancer_source_ranges).map(Arc::new),
+        }
+    }
+
+    /// For the frontend at this address. That the load balancer's is an externalIP as well opens no way around its ranges.
+    fn of(&self, service: &Service, address: Option<IpAddr>) -> Vec<Arc<Sources>> {
+        let is_balancer = address.is_some_and(|address| service.load_balancer_ips.contains(&address));
+        let load_balancer = self.load_balancer.iter().filter(|_| is_balancer);
+        self.anywhere.iter().chain(load_balancer).cloned().collect()
+    }
 }
 
 /// The usable endpoints of a service port, by policy and address family.
@@ -283,6 +334,16 @@ impl Lists {
     /// The endpoints for one frontend: of its address family, or of both for a wildcard.
     fn of(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let policy = if kind == FrontendKind::ClusterIp { self.internal } else { self.external };
+        self.under(policy, address)
+    }
+
+    /// The same for what the node itself connects to: external policies are not for it.
+    fn for_node(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
+        let policy = if kind == FrontendKind::ClusterIp { self.internal } else { TrafficPolicy::Cluster };
+        self.under(policy, address)
+    }
+
+    fn under(&self, policy: TrafficPolicy, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let list = match policy {
             TrafficPolicy::Cluster => &self.cluster,
             TrafficPolicy::Local => &self.local,

@@ -18,7 +18,8 @@ use std::sync::{Arc, Weak};
 pub use crate::route::endpoint::Endpoint;
 pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
 pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
-use crate::types::{Protocol, ServicePortName};
+use crate::route::sources::Sources;
+use crate::types::{ClientAddr, Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,6 +107,29 @@ pub struct Frontend {
     pub port: Arc<PortRoute>,
     /// Where its connections go: the Cluster or the Local list of semantics §3a.
     pub targets: Arc<Targets>,
+    /// Where those go that the node itself makes: under `externalTrafficPolicy: Local` the Cluster list, as with
+    /// kube-proxy; else the same as `targets`.
+    pub from_node: Arc<Targets>,
+    /// Who may connect: whoever is in all of these; for most there are none.
+    pub sources: Vec<Arc<Sources>>,
+}
+
+impl Frontend {
+    /// The endpoints for a connection that a client has made to the address `local`. The client is the node
+    /// itself where both are the same, or where it is on loopback.
+    pub fn targets_for(&self, client: ClientAddr, local: impl FnOnce() -> Option<IpAddr>) -> &Targets {
+        let ip = client.0.ip();
+        let from_node =
+            !Arc::ptr_eq(&self.targets, &self.from_node) && (ip.is_loopback() || local() == Some(ip));
+        if from_node { &self.from_node } else { &self.targets }
+    }
+
+    /// Whether a client may connect. The node itself always may, by any of its addresses; whether that is who asks is
+    /// found out (`is_own`) only for a client that would be refused.
+    pub fn admits(&self, client: ClientAddr, is_own: impl FnOnce(IpAddr) -> bool) -> bool {
+        let ip = client.0.ip();
+        self.sources.iter().all(|sources| sources.contains(ip)) || ip.is_loopback() || is_own(ip)
+    }
 }
 
 /// As in `TCP 10.0.0.1:80`, or `TCP *:30080` for every address.

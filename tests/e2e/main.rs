@@ -10,6 +10,7 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod addresses;
 mod balance;
 mod churn;
 mod cli;
@@ -18,8 +19,11 @@ mod endpoints;
 mod halfclose;
 mod harness;
 mod limits;
+mod namespaces;
+mod network;
 mod ports;
 mod pressure;
 mod relay;
 mod reload;
 mod resets;
+mod startup;
