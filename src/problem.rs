@@ -23,60 +23,11 @@ pub struct Origin {
     pub column: u32,
 }
 
-/// What kind of problem it is, where that is more than a mistake in what was written: a metric counts them by it, and
-/// Events have it as their reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// Any other.
-    #[default]
-    Other,
-    /// Another process has the port.
-    PortTaken,
-    /// The port cannot be held for another reason: rights, descriptors.
-    PortUnavailable,
-    /// The kernel may give the port to an outgoing connection.
-    PortNotReserved,
-    /// An older Service has the address and port.
-    AddressContested,
-    /// The Service may not take the address.
-    AddressNotAllowed,
-    /// No interface has the address, and nothing leads its traffic here.
-    AddressNotRouted,
-}
-
-impl Reason {
-    /// Every value.
-    pub const ALL: [Self; 7] = [
-        Self::Other,
-        Self::PortTaken,
-        Self::PortUnavailable,
-        Self::PortNotReserved,
-        Self::AddressContested,
-        Self::AddressNotAllowed,
-        Self::AddressNotRouted,
-    ];
-
-    /// As an Event and a metric name it; never changes meaning.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Other => "Other",
-            Self::PortTaken => "PortTaken",
-            Self::PortUnavailable => "PortUnavailable",
-            Self::PortNotReserved => "PortNotReserved",
-            Self::AddressContested => "AddressContested",
-            Self::AddressNotAllowed => "AddressNotAllowed",
-            Self::AddressNotRouted => "AddressNotRouted",
-        }
-    }
-}
-
 /// One problem. Printed as `FILE:LINE:COLUMN: KIND NAMESPACE/NAME: FIELD: MESSAGE`, each part where known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Whether it keeps something from being served.
     pub severity: Severity,
-    /// What kind it is.
-    pub reason: Reason,
     /// Where it was written.
     pub origin: Option<Origin>,
     /// The object: `Service default/web`.
@@ -87,6 +38,8 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// A word for programs, as Events have it: `PortTaken`.
+    pub reason: Option<&'static str>,
 }
 
 impl Problem {
@@ -94,12 +47,12 @@ impl Problem {
     pub fn error(message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
-            reason: Reason::Other,
             origin: None,
             object: None,
             field: None,
             message: message.into(),
             hint: None,
+            reason: None,
         }
     }
 
@@ -107,6 +60,40 @@ impl Problem {
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
+}
+
+/// Reasons of problems, which become those of Events.
+pub mod reason {
+    /// The port is taken by somebody else on this node.
+    pub const PORT_TAKEN: &str = "PortTaken";
+    /// The port cannot be held for another reason: permissions, an address that is not here.
+    pub const PORT_UNAVAILABLE: &str = "PortUnavailable";
+    /// An older Service has the address and port.
+    pub const ADDRESS_CONTESTED: &str = "AddressContested";
+    /// The Service may not take the address.
+    pub const ADDRESS_NOT_ALLOWED: &str = "AddressNotAllowed";
+    /// No interface has the address, and nothing leads its traffic here.
+    pub const ADDRESS_NOT_ROUTED: &str = "AddressNotRouted";
+    /// The kernel may give the port to an outgoing connection.
+    pub const PORT_NOT_RESERVED: &str = "PortNotReserved";
+    /// A nodePort or clusterIP that is asked for is taken, or there is none left.
+    pub const FAILED_TO_ALLOCATE: &str = "FailedToAllocate";
+    /// Another file or the API has an object of this name.
+    pub const ALREADY_DEFINED: &str = "AlreadyDefined";
+    /// No Pod that a Service selects can be sent to.
+    pub const NO_ENDPOINTS: &str = "NoEndpoints";
+    /// What a manifest file says is not valid.
+    pub const INVALID: &str = "InvalidManifest";
+
+    /// Those that a metric counts.
+    pub const COUNTED: [&str; 6] = [
+        ADDRESS_CONTESTED,
+        ADDRESS_NOT_ALLOWED,
+        ADDRESS_NOT_ROUTED,
+        PORT_NOT_RESERVED,
+        PORT_TAKEN,
+        PORT_UNAVAILABLE,
+    ];
 }
 
 impl fmt::Display for Origin {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::k8s::model::{Service, ServiceKind, ServicePort};
-use crate::problem::{Problem, Reason};
+use crate::problem::{Problem, reason};
 use crate::route::permits::Permits;
 use crate::route::port::PortSettings;
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
@@ -211,10 +211,10 @@ fn lost(winner: &Claim, loser: &Claim) -> Problem {
         ("which is older", "change one of the two Services; this one is served when the other gives it up")
     };
     Problem {
-        reason: Reason::AddressContested,
         object: Some(format!("Service {}", mine.service)),
         field: Some(field(loser.frontend.kind, loser.port_index)),
         hint: Some(hint.to_owned()),
+        reason: Some(reason::ADDRESS_CONTESTED),
         ..Problem::error(format!("{} already belongs to Service {other}, {why}", loser.frontend.key))
     }
 }

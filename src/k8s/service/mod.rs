@@ -5,6 +5,7 @@ mod cluster_ips;
 pub mod defaults;
 pub mod families;
 mod source_ranges;
+pub mod status;
 pub mod update;
 mod validate;
 pub mod warnings;
