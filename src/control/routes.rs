@@ -19,8 +19,9 @@ use std::sync::{Arc, Weak};
 use ipnet::IpNet;
 
 use crate::limits;
+use crate::net::addresses;
 use crate::net::routes::{LocalRoute, Routes};
-use crate::problem::{Problem, Reason};
+use crate::problem::{Problem, reason};
 use crate::route::snapshot::{Frontend, FrontendKey};
 
 /// A name among the sockets of a network namespace, which whoever manages its routes has. It goes with the process.
@@ -133,7 +134,7 @@ impl LocalRoutes {
         self.problem = match self.sync() {
             Ok(problem) => problem,
             Err(error) => Some(Problem {
-                reason: Reason::AddressNotRouted,
+                reason: Some(reason::ADDRESS_NOT_ROUTED),
                 ..Problem::warning(format!("the routes of this node cannot be read: {error}"))
             }),
         };
@@ -145,7 +146,10 @@ impl LocalRoutes {
             return Ok(None);
         }
         let mut routes = Routes::open()?;
-        let found = routes.local()?;
+        let mut found = routes.local()?;
+        // Those of an interface that is down have no route, and need none of ours.
+        let own = addresses::all()?.into_iter().map(|ip| LocalRoute { destination: ip.into(), ours: false });
+        found.extend(own);
         let alone = self.manage && self.lock();
         if !alone {
             // Whoever made them, they lead here.
@@ -251,7 +255,7 @@ fn unrouted(addresses: &[IpAddr], why: Option<&str>, managed: bool) -> Option<Pr
     };
     let option = if managed { "" } else { "start with --manage-addresses, or " };
     Some(Problem {
-        reason: Reason::AddressNotRouted,
+        reason: Some(reason::ADDRESS_NOT_ROUTED),
         hint: Some(format!("{option}run `{}`{more}", commands.join("; "))),
         ..Problem::warning(message)
     })
