@@ -86,6 +86,8 @@ impl Reason {
 pub struct Problem {
     /// Whether it keeps something from being served.
     pub severity: Severity,
+    /// What kind it is.
+    pub reason: Reason,
     /// Where it was written.
     pub origin: Option<Origin>,
     /// The object: `Service default/web`.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::limits;
 use crate::net::port_list::{self, PortList};
-use crate::problem::{Problem, reason};
+use crate::problem::{Problem, Reason};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 
 /// See the module. Dropping it takes its reservations back.
@@ -140,7 +140,7 @@ fn exposed(plan: &Plan, range: &RangeInclusive<u16>, option: &str) -> Option<Pro
     };
     let (ports, them) = if plan.exposed.len() == 1 { ("node port", "it") } else { ("node ports", "them") };
     Some(Problem {
-        reason: Some(reason::PORT_NOT_RESERVED),
+        reason: Reason::PortNotReserved,
         hint: Some(format!("{option}run `sysctl -w net.ipv4.ip_local_reserved_ports={}`", plan.list.print())),
         ..Problem::warning(format!(
             "{ports} {}{more}: the kernel may give {them} to outgoing connections, as net.ipv4.ip_local_port_range is \

@@ -121,7 +121,9 @@ impl Reservations {
 impl Failure {
     fn new(key: FrontendKey, service: ServicePortName, error: &io::Error, owners: &mut Owners) -> Self {
         let (why, hint) = explain(key, error, owners);
+        let taken = Errno::from_io_error(error) == Some(Errno::ADDRINUSE);
         let problem = Problem {
+            reason: if taken { Reason::PortTaken } else { Reason::PortUnavailable },
             object: Some(format!("Service {}", service.service)),
             hint: Some(hint),
             ..Problem::error(format!("{key} of port {service} cannot be served: {why}"))

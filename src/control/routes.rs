@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use crate::limits;
 use crate::net::addresses;
 use crate::net::routes::{LocalRoute, Routes};
-use crate::problem::{Problem, reason};
+use crate::problem::{Problem, Reason};
 use crate::route::snapshot::{Frontend, FrontendKey};
 
 /// A name among the sockets of a network namespace, which whoever manages its routes has. It goes with the process.
@@ -134,7 +134,7 @@ impl LocalRoutes {
         self.problem = match self.sync() {
             Ok(problem) => problem,
             Err(error) => Some(Problem {
-                reason: Some(reason::ADDRESS_NOT_ROUTED),
+                reason: Reason::AddressNotRouted,
                 ..Problem::warning(format!("the routes of this node cannot be read: {error}"))
             }),
         };
@@ -255,7 +255,7 @@ fn unrouted(addresses: &[IpAddr], why: Option<&str>, managed: bool) -> Option<Pr
     };
     let option = if managed { "" } else { "start with --manage-addresses, or " };
     Some(Problem {
-        reason: Some(reason::ADDRESS_NOT_ROUTED),
+        reason: Reason::AddressNotRouted,
         hint: Some(format!("{option}run `{}`{more}", commands.join("; "))),
         ..Problem::warning(message)
     })

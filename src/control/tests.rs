@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::k8s::model::Service;
-use crate::problem::{Severity, reason};
+use crate::problem::{Reason, Severity};
 use crate::route::compile::NodePortAddresses;
 use crate::route::fixture::{WorldExt, service, world};
 
@@ -251,7 +251,7 @@ fn c5_traffic_that_arrives_by_itself_is_no_problem_and_other_is_one_until_it_goe
     let problems = bench.control.apply(world().with(with_ip("203.0.113.89")));
     assert_eq!(
         problems.iter().map(|p| p.reason).collect::<Vec<_>>(),
-        [Some(reason::ADDRESS_NOT_ROUTED)],
+        [Reason::AddressNotRouted],
         "{problems:?}"
     );
     assert!(problems[0].to_string().contains("`ip route add local 203.0.113.89 dev lo`"), "{problems:?}");

@@ -14,7 +14,7 @@ pub use histogram::{Buckets, Which};
 pub use table::{METRICS, Metric, Read};
 
 use crate::metrics::counters::{EndpointCounters, PerShard, PortCounters, ShardCounters};
-use crate::problem::Severity;
+use crate::problem::{Reason, Severity};
 use crate::types::{EndpointAddr, ServicePortName};
 use exposition::Text;
 
@@ -70,7 +70,7 @@ pub struct Process {
     /// From a publication to the last shard that applied it.
     pub apply_seconds: Buckets,
     /// Problems in force, by severity and reason.
-    pub problems: BTreeMap<(Severity, Option<&'static str>), u64>,
+    pub problems: BTreeMap<(Severity, Reason), u64>,
     /// Files whose latest content could not be used.
     pub files_failing: u64,
     /// Whether the process is draining.

@@ -4,7 +4,7 @@ use super::Process;
 use super::counters::{EndpointCounters, Labelled, PerShard, PortCounters, ShardCounters};
 use super::histogram::{Buckets, CONNECT_BOUNDS, SESSION_BOUNDS, Which};
 use crate::counter::Counter;
-use crate::problem::{Severity, reason};
+use crate::problem::{Reason, Severity};
 use crate::types::Label;
 
 /// One metric.
@@ -164,12 +164,12 @@ pub static METRICS: &[Metric] = &[
     Metric {
         name: "ringport_problems_by_reason",
         kind: "gauge",
-        help: "Those of these problems that are about addresses and ports, by the reason that Events have as well.",
+        help: "The same problems by what they are about, such as PortTaken or AddressContested; Other are mistakes in objects.",
         labels: &["reason"],
         read: Read::Process(|p, out| {
-            for reason in reason::COUNTED {
-                let of = p.problems.iter().filter(|((_, r), _)| *r == Some(reason));
-                out(&[("reason", reason)], of.map(|(_, n)| *n).sum::<u64>() as f64);
+            for reason in Reason::ALL {
+                let of = p.problems.iter().filter(|((_, r), _)| *r == reason);
+                out(&[("reason", reason.as_str())], of.map(|(_, n)| *n).sum::<u64>() as f64);
             }
         }),
     },

@@ -211,6 +211,7 @@ fn lost(winner: &Claim, loser: &Claim) -> Problem {
         ("which is older", "change one of the two Services; this one is served when the other gives it up")
     };
     Problem {
+        reason: Reason::AddressContested,
         object: Some(format!("Service {}", mine.service)),
         field: Some(field(loser.frontend.kind, loser.port_index)),
         hint: Some(hint.to_owned()),

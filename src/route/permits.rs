@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::k8s::model::Service;
-use crate::problem::{Problem, reason};
+use crate::problem::{Problem, Reason};
 use crate::route::snapshot::{FrontendKey, FrontendKind};
 use crate::types::Protocol;
 
@@ -54,18 +54,20 @@ impl Permits {
 impl Refused {
     /// What the Service is told.
     pub fn problem(self, service: &Service, field: String, key: &FrontendKey) -> Problem {
-        let (message, hint) = match self {
+        let (reason, message, hint) = match self {
             Self::NotAllowed(ip) => (
+                Reason::AddressNotAllowed,
                 format!("{ip} is not served: an external IP from an API must be inside --external-ip-cidrs"),
                 format!("whoever runs ringport can allow it with --external-ip-cidrs {}", IpNet::from(ip)),
             ),
             Self::Own(option) => (
+                Reason::AddressNotAllowed,
                 format!("{key} is not served: ringport itself listens there (--{option})"),
                 format!("choose another port, or another --{option}"),
             ),
         };
         Problem {
-            reason: Some(reason::ADDRESS_NOT_ALLOWED),
+            reason,
             object: Some(format!("Service {}", service.key)),
             field: Some(field),
             hint: Some(hint),

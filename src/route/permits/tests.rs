@@ -62,7 +62,7 @@ fn external_ips_of_an_api_are_served_inside_the_cidrs_and_those_of_files_everywh
         }
         // One for each address, not for each of its ports.
         assert_eq!(compiled.problems.len(), ALL.len() - served.len(), "{:?}", problems(&compiled));
-        assert!(compiled.problems.iter().all(|problem| problem.reason == Some(reason::ADDRESS_NOT_ALLOWED)));
+        assert!(compiled.problems.iter().all(|problem| problem.reason == Reason::AddressNotAllowed));
     }
 }
 
@@ -102,7 +102,7 @@ fn where_ringport_itself_listens_belongs_to_no_service() {
     let compiled = compile(service.clone(), options(&[], &own));
     assert_eq!(keys(&compiled), ["UDP 127.0.0.1:10256", "UDP 192.0.2.1:10256"]);
     let refused: Vec<_> =
-        compiled.problems.iter().filter(|p| p.reason == Some(reason::ADDRESS_NOT_ALLOWED)).collect();
+        compiled.problems.iter().filter(|p| p.reason == Reason::AddressNotAllowed).collect();
     assert_eq!(refused.len(), 3, "{refused:?}");
     assert_eq!(
         refused[0].to_string(),
