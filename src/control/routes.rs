@@ -19,6 +19,7 @@ use std::sync::{Arc, Weak};
 use ipnet::IpNet;
 
 use crate::limits;
+use crate::net::addresses;
 use crate::net::routes::{LocalRoute, Routes};
 use crate::problem::{Problem, Reason};
 use crate::route::snapshot::{Frontend, FrontendKey};
@@ -145,7 +146,10 @@ impl LocalRoutes {
             return Ok(None);
         }
         let mut routes = Routes::open()?;
-        let found = routes.local()?;
+        let mut found = routes.local()?;
+        // Those of an interface that is down have no route, and need none of ours.
+        let own = addresses::all()?.into_iter().map(|ip| LocalRoute { destination: ip.into(), ours: false });
+        found.extend(own);
         let alone = self.manage && self.lock();
         if !alone {
             // Whoever made them, they lead here.

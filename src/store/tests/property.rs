@@ -308,6 +308,7 @@ impl Run {
         anew.restore(records);
         assert_eq!(anew.problems(), []);
         let services = |store: &Store| -> Vec<Service> {
+            // Files are trusted, what is restored is the API's.
             let plain =
                 |service: &Arc<Service>| Service { uid: "".into(), trusted: false, ..(**service).clone() };
             store.world().services.values().map(plain).collect()

@@ -18,6 +18,7 @@ use std::thread;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use super::pod::{Pod, named};
+use super::wait::until;
 
 /// A namespace that plays a host. Its loopback interface is up.
 pub(crate) struct Host {
@@ -86,6 +87,12 @@ impl Host {
             // Without this an IPv6 address waits until duplicates have had time to say so.
             let nodad = if address.contains(':') { "nodad" } else { "" };
             self.ip(&format!("address add {address} dev {interface} {nodad}"));
+            let family = if nodad.is_empty() { "-4" } else { "-6" };
+            let local = format!("local {} dev", address.split('/').next().unwrap());
+            // The kernel takes a while to see that a cable has two ends.
+            until("the address can be used", || {
+                self.ip(&format!("{family} route show table local")).contains(&local).then_some(())
+            });
         }
     }
 
