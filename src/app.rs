@@ -1,7 +1,7 @@
 //! Wires everything: the order of start, drain and stop.
 //!
 //! ```text
-//! start   what the machine allows → manifests → first snapshot → shards → admin → serve
+//! start   what the machine allows → API's address → manifests → first snapshot → shards → admin → API → serve
 //! drain   SIGTERM or SIGINT: not ready, accept nothing new, wait for sessions
 //! stop    sessions over, --drain-timeout passed, or a second signal: cut what is left
 //! ```
@@ -25,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::admin::{self, State};
+use crate::api::{self, Hub};
 use crate::config::{Config, NodePortAddresses, print_duration};
 use crate::control::Control;
 use crate::limits;
@@ -66,6 +67,9 @@ pub enum Error {
         #[source]
         reason: io::Error,
     },
+    /// The API cannot be served.
+    #[error(transparent)]
+    Api(#[from] api::Error),
     /// The access log cannot be opened.
     #[error("--access-log {path} cannot be opened")]
     AccessLog {
@@ -116,6 +120,9 @@ async fn control(
     let plane = Arc::new(Plane::new(placement.len()));
     let state = Rc::new(State::new(plane.clone()));
 
+    // Before anything is served, so that no Service gets its address.
+    let api = config.api.as_ref().map(|address| api::Server::bind(config, address)).transpose()?;
+
     // The files are watched before they are read, so that no change is missed.
     let manifests = Manifests::new(inputs);
     let changes = Arc::new(Notify::new());
@@ -123,7 +130,8 @@ async fn control(
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
     let control = Control::new(plane.clone(), compile_options(config));
-    let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone());
+    let hub = Rc::new(Hub::new(Store::new(store_options(config))));
+    let mut feed = Feed::new(manifests, hub.clone(), control, state.clone());
     feed.reload();
 
     let log = match &config.access_log {
@@ -139,8 +147,11 @@ async fn control(
     let failed = match until_applied(&plane, &mut ended).await {
         Some(error) => Some(error),
         None => {
+            if let Some(api) = api {
+                start_api(api, &hub);
+            }
             tell(config, &state);
-            on_serving(&state, &feed.store);
+            hub.read(|store| on_serving(&state, store));
             run(&mut feed, &changes, &mut signals, &mut ended, log.as_ref()).await
         }
     };
@@ -173,6 +184,7 @@ async fn run(
     ended: &mut oneshot::Receiver<io::Result<()>>,
     log: Option<&AccessLog>,
 ) -> Option<io::Error> {
+    let hub = feed.hub.clone();
     loop {
         let waiting = feed.waiting();
         tokio::select! {
@@ -185,6 +197,7 @@ async fn run(
                 settle(changes).await;
                 feed.reload();
             }
+            () = hub.changed() => feed.follow(),
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
         }
     }
@@ -344,6 +357,17 @@ fn bind(
             Ok(None)
         }
     }
+}
+
+/// Answers clients of the API from now on.
+fn start_api(api: api::Server, hub: &Rc<Hub>) {
+    tracing::info!("--api: a Kubernetes API at {}", api.url());
+    let hub = hub.clone();
+    tokio::task::spawn_local(async move {
+        if let Err(error) = api.serve(hub).await {
+            tracing::error!(%error, "the API has ended");
+        }
+    });
 }
 
 /// Says what is served.

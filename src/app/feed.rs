@@ -1,4 +1,4 @@
-//! From files to a published snapshot: manifests → store → control, whenever something has changed.
+//! From files and the API to a published snapshot: manifests → store → control, whenever something has changed.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -6,23 +6,24 @@ use std::time::Duration;
 
 use super::logging::Reporter;
 use crate::admin::{Seen, State};
+use crate::api::Hub;
 use crate::control::Control;
 use crate::problem::{Problem, Severity};
 use crate::source::manifests::Manifests;
-use crate::store::Store;
 
-/// All that turns files into snapshots.
+/// All that turns objects into snapshots.
 pub(super) struct Feed {
     pub(super) manifests: Manifests,
-    pub(super) store: Store,
+    /// The store, which the API changes as well.
+    pub(super) hub: Rc<Hub>,
     pub(super) control: Control,
     pub(super) state: Rc<State>,
     reporter: Reporter,
 }
 
 impl Feed {
-    pub(super) fn new(manifests: Manifests, store: Store, control: Control, state: Rc<State>) -> Self {
-        Self { manifests, store, control, state, reporter: Reporter::default() }
+    pub(super) fn new(manifests: Manifests, hub: Rc<Hub>, control: Control, state: Rc<State>) -> Self {
+        Self { manifests, hub, control, state, reporter: Reporter::default() }
     }
 
     /// Reads what has changed and puts it in force.
@@ -30,9 +31,19 @@ impl Feed {
         self.state.on_queued(Seen::now());
         let began = crate::clock::now_micros();
         let before = self.control.generation();
-        let mut new = self.manifests.reload(&mut self.store);
-        new.extend(self.control.apply(self.store.world()));
-        self.finish(&new, before, began);
+        let new = self.hub.write(|store| self.manifests.reload(store));
+        self.reporter.report(&new, crate::clock::now());
+        self.apply();
+        self.finish(before, began);
+    }
+
+    /// Puts in force what clients of the API have changed.
+    pub(super) fn follow(&mut self) {
+        self.state.on_queued(Seen::now());
+        let began = crate::clock::now_micros();
+        let before = self.control.generation();
+        self.apply();
+        self.finish(before, began);
     }
 
     /// Tries again what could not be done before.
@@ -40,7 +51,8 @@ impl Feed {
         let began = crate::clock::now_micros();
         let before = self.control.generation();
         let new = self.control.retry();
-        self.finish(&new, before, began);
+        self.tell(&new);
+        self.finish(before, began);
     }
 
     /// Whether [`Feed::retry`] has something to do.
@@ -48,8 +60,22 @@ impl Feed {
         self.control.waiting()
     }
 
-    fn finish(&mut self, new: &[Problem], before: u64, began: u64) {
+    fn apply(&mut self) {
+        let new = self.control.apply(self.hub.read(|store| store.world()));
+        self.tell(&new);
+        // Events about problems are part of that version, and change nothing for the data plane.
+        self.hub.set_applied(self.hub.read(|store| store.version()));
+    }
+
+    /// Tells of problems of the data plane: in the log, and as Events of their objects.
+    fn tell(&mut self, new: &[Problem]) {
         self.reporter.report(new, crate::clock::now());
+        if !new.is_empty() {
+            self.hub.write(|store| store.report(new));
+        }
+    }
+
+    fn finish(&mut self, before: u64, began: u64) {
         let files = self.manifests.problems();
         let failing = failing_files(&files);
         let problems = files.iter().chain(self.control.problems()).cloned().collect();

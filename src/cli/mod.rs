@@ -4,6 +4,7 @@
 mod args;
 mod check;
 mod demo;
+mod kubeconfig;
 mod pods;
 mod run;
 
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::api::CredentialsError;
 use crate::app::{self, logging};
 use crate::config::{Config, ConfigError, Flags};
 use args::Verb;
@@ -26,8 +28,14 @@ pub enum Error {
     #[error(transparent)]
     App(#[from] app::Error),
     /// No manifests were named.
-    #[error("there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input")]
-    NoManifests,
+    #[error("there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input{0}")]
+    NoManifests(&'static str),
+    /// `kubeconfig` has nothing to say.
+    #[error("there is no kubeconfig: {0}")]
+    NoKubeconfig(&'static str),
+    /// The certificate or the token of the API.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// `check` found that something is refused. It has been printed.
     #[error("{0} refused")]
     Refused(String),
@@ -54,7 +62,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let _ = writeln!(io::stderr(), "ringport: {}", chain(&error));
             // As clap: 2 is for what was written wrong on the command line or in the configuration.
-            ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests) { 2 } else { 1 })
+            ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests(_) | Error::NoKubeconfig(_)) { 2 } else { 1 })
         }
     }
 }
@@ -69,6 +77,7 @@ fn command(verb: Verb, flags: &Flags) -> Result<(), Error> {
     match verb {
         Verb::Run => run::run(&config),
         Verb::Check => check::check(&config),
+        Verb::Kubeconfig => kubeconfig::kubeconfig(&config),
         Verb::Demo | Verb::Version => demo::demo(&config),
     }
 }
