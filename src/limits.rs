@@ -145,3 +145,6 @@ pub const API_BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the answer to a change waits for the data plane to be told: it takes milliseconds, unless
 /// something is wrong, and the change stands anyway.
 pub const API_IN_FORCE_TIME: Duration = Duration::from_secs(1);
+
+/// Unknown and repeated fields that a request is told of, as the API server does.
+pub const STRICT_PROBLEMS: usize = 100;

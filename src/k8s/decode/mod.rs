@@ -4,7 +4,9 @@
 //! A bad object does not lose the others of its file; only text that does not parse does.
 
 mod go;
+mod gojson;
 mod read;
+pub mod request;
 mod tree;
 
 use std::fmt;
