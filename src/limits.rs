@@ -148,3 +148,9 @@ pub const API_IN_FORCE_TIME: Duration = Duration::from_secs(1);
 
 /// Unknown and repeated fields that a request is told of, as the API server does.
 pub const STRICT_PROBLEMS: usize = 100;
+
+/// Operations of one JSON patch, as the API server has it.
+pub const JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// Bytes that the copies of one JSON patch may add, as the API server has it: copies of copies grow exponentially.
+pub const JSON_PATCH_COPIED: usize = 3 * 1024 * 1024;

@@ -7,6 +7,7 @@
 //! - [`meta`], [`names`], [`ip`], [`field`] the rules and messages that they share
 //! - [`model`] what is left of them for a proxy
 //! - [`resource`] the kinds as an API names them
+//! - [`patch`] changes of a part of an object
 //! - [`selector`] which objects a list or a watch is about
 //! - [`table`] objects as `kubectl get` prints them
 
@@ -19,6 +20,7 @@ pub mod meta;
 pub mod model;
 pub mod names;
 pub mod node;
+pub mod patch;
 pub mod pod;
 pub mod resource;
 pub mod selector;

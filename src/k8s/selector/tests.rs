@@ -6,14 +6,16 @@ use serde_json::{Value, json};
 use super::*;
 use crate::k8s::resource::Resource;
 
-fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn labels(pairs: Pairs<'_>) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// After the table of apimachinery's selector_test.go.
 #[test]
 fn label_selectors_match() {
-    let table: &[(&str, &[(&str, &str)], bool)] = &[
+    let table: &[(&str, Pairs<'_>, bool)] = &[
         ("", &[("x", "y")], true),
         ("x=y", &[("x", "y")], true),
         ("x==y", &[("x", "y")], true),
