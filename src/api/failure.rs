@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::k8s::field::FieldProblem;
+use crate::k8s::patch::PatchError;
 use crate::k8s::resource::{Info, Resource};
 use crate::store::Refusal;
 
@@ -71,7 +72,11 @@ impl Failure {
     }
 
     pub(super) fn too_large(limit: usize) -> Self {
-        let message = format!("Request entity is too large: limit is {limit}");
+        Self::too_large_because(&format!("limit is {limit}"))
+    }
+
+    pub(super) fn too_large_because(why: &str) -> Self {
+        let message = format!("Request entity is too large: {why}");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message)
     }
 
@@ -166,10 +171,9 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
-    /// A JSON patch that cannot be carried out.
-    pub(super) fn patch_failed() -> Self {
-        let message = "the server rejected our request due to an error in our request";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).with(json!({}))
+    /// A patch that does not fit the object. The API server does not say why.
+    pub(super) fn unprocessable_patch() -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", PatchError::UNPROCESSABLE).with(json!({}))
     }
 
     /// Field managers that own what an apply wants to set.

@@ -101,6 +101,15 @@ impl Change<'_> {
     }
 }
 
+fn refused(error: PatchError) -> Failure {
+    match error {
+        PatchError::BadRequest(message) => Failure::bad_request(message),
+        PatchError::TooLarge(message) => Failure::too_large_because(&message),
+        PatchError::Unprocessable(_) => Failure::unprocessable_patch(),
+        PatchError::Internal(message) => Failure::internal(message),
+    }
+}
+
 /// A patch whose outcome is no object of its kind.
 fn impossible(shown: &str, why: &str) -> Failure {
     Failure::invalid_other("", "", &[FieldProblem::invalid("patch", shown, why)])
@@ -132,3 +141,4 @@ fn go_print(value: &Value) -> String {
     }
 }
 
+impl Change<'_> { fn applied(&self, _b: &[u8], _d: bool, _v: Validation) -> Result<Made, Failure> { Err(Failure::internal("x")) } }
