@@ -17,6 +17,7 @@ mod shards;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,9 @@ pub enum Error {
     /// The API cannot be served.
     #[error(transparent)]
     Api(#[from] api::Error),
+    /// The objects of the API cannot be kept, or those from before not be read.
+    #[error("--state-dir: {0}")]
+    State(Box<Problem>),
     /// The access log cannot be opened.
     #[error("--access-log {path} cannot be opened")]
     AccessLog {
@@ -130,7 +134,7 @@ async fn control(
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
     let control = Control::new(plane.clone(), compile_options(config));
-    let hub = Rc::new(Hub::new(Store::new(store_options(config))));
+    let hub = Rc::new(Hub::new(open_store(config)?));
     let mut feed = Feed::new(manifests, hub.clone(), control, state.clone());
     feed.reload();
 
@@ -281,6 +285,19 @@ pub fn store_options(config: &Config) -> store::Options {
         cluster_ip_range: config.service_cluster_ip_range,
         node_name: config.node_name.clone().unwrap_or_else(machine::hostname).into(),
     }
+}
+
+/// The store: one that remembers, where there is an API to be asked.
+fn open_store(config: &Config) -> Result<Store, Error> {
+    let options = store_options(config);
+    if config.api.is_none() {
+        return Ok(Store::for_files(options));
+    }
+    if config.state_dir.is_none() {
+        tracing::warn!("--state-dir is not given: objects of the API are gone when this process ends");
+    }
+    let folder = config.state_dir.as_deref().map(Path::new);
+    Store::open(options, folder).map_err(|problem| Error::State(Box::new(problem)))
 }
 
 /// Where node ports listen, now.

@@ -141,4 +141,3 @@ fn go_print(value: &Value) -> String {
     }
 }
 
-impl Change<'_> { fn applied(&self, _b: &[u8], _d: bool, _v: Validation) -> Result<Made, Failure> { Err(Failure::internal("x")) } }
