@@ -205,6 +205,7 @@ async fn run(
                 feed.reload();
             }
             () = hub.changed() => feed.follow(),
+            () = tokio::time::sleep_until(feed.report_at()) => feed.report(),
             found = addresses.next() => feed.move_node_ports(found),
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
         }

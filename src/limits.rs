@@ -270,3 +270,9 @@ pub const EVENT_TIME: Duration = Duration::from_secs(3600);
 
 /// Events of the embedded API; the oldest go first. Each is about 1 KiB.
 pub const EVENTS: usize = 2000;
+
+/// From a change to the Events about what it has brought: changes that come together are told together.
+pub const EVENTS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Between two looks at Events, which expire after an hour unless their problem is still there.
+pub const EVENTS_INTERVAL: Duration = Duration::from_secs(60);

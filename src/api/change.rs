@@ -15,11 +15,12 @@ use super::failure::{Failure, Subject};
 use super::hub::Hub;
 use super::list::documents;
 use super::query::Validation;
-use super::render::Printer;
+use super::render::{Printer, seconds_since_1970};
 use super::reply::{self, Reply};
 use super::select::Select;
 use crate::k8s::decode::request::Request;
 use crate::k8s::field::FieldProblem;
+use crate::k8s::patch::apply::{self, Manager};
 use crate::k8s::resource::Resource;
 use crate::limits;
 use crate::store::registry::Document;
@@ -57,6 +58,7 @@ impl Change<'_> {
         let dry_run = self.asked.query.dry_run(OPTIONS)?;
         let mut request = self.read(OPTIONS, body)?;
         self.place(&mut request.object)?;
+        self.track(None, &mut request.object);
         let name = name_of(&request.object).to_owned();
         let accepted = self.store_new(&name, request.object, dry_run)?;
         self.finish(Made { accepted, strict: request.strict, created: true }, dry_run).await
@@ -67,14 +69,16 @@ impl Change<'_> {
         let dry_run = self.asked.query.dry_run(OPTIONS)?;
         let mut request = self.read(OPTIONS, body)?;
         self.place(&mut request.object)?;
-        let made = match self.found() {
+        let base = self.found();
+        self.track(base.as_deref(), &mut request.object);
+        let made = match base {
             None if !self.target.creates_on_put() => return Err(self.refuse(Refusal::NotFound)),
             None => {
                 let accepted = self.store_new(&self.target.key.name, request.object, dry_run)?;
                 Made { accepted, strict: request.strict, created: true }
             }
-            Some(base) => {
-                let accepted = self.store_over(&base, request.object, dry_run)?;
+            Some(_) => {
+                let accepted = self.store_over(request.object, dry_run)?;
                 Made { accepted, strict: request.strict, created: false }
             }
         };
@@ -193,16 +197,25 @@ impl Change<'_> {
     }
 
     /// Writes over an object that is there.
-    pub(super) fn store_over(
-        &self,
-        _base: &Document,
-        object: Value,
-        dry_run: bool,
-    ) -> Result<Accepted, Failure> {
+    pub(super) fn store_over(&self, object: Value, dry_run: bool) -> Result<Accepted, Failure> {
         let Target { resource, key, .. } = &self.target;
         let part = self.target.part();
         let updated = self.hub.write(|store| store.update(*resource, key, part, object, dry_run));
         updated.map_err(|refusal| self.refuse(refusal))
+    }
+
+    /// Notes in `after` which fields this client has changed.
+    pub(super) fn track(&self, before: Option<&Document>, after: &mut Value) {
+        let before = before.map(Document::value);
+        self.as_manager(|manager| apply::track(self.target.resource, before.as_ref(), after, manager));
+    }
+
+    /// As whom this client owns fields.
+    pub(super) fn as_manager<T>(&self, act: impl FnOnce(&Manager<'_>) -> T) -> T {
+        let now = i64::try_from(seconds_since_1970()).unwrap_or_default();
+        let now = jiff::Timestamp::from_second(now).unwrap_or_default().to_string();
+        let subresource = if self.target.status { "status" } else { "" };
+        act(&Manager { name: &self.asked.manager(), subresource, now: &now })
     }
 
     pub(super) fn refuse(&self, refusal: Refusal) -> Failure {

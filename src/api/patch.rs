@@ -1,12 +1,13 @@
 //! The patches: merge, JSON and strategic, and server-side apply.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::change::{Change, Made};
 use super::failure::Failure;
 use super::query::Validation;
 use crate::k8s::decode::request;
 use crate::k8s::field::FieldProblem;
+use crate::k8s::patch::apply::{self, ApplyError};
 use crate::k8s::patch::{self, PatchError};
 use crate::store::Refusal;
 
@@ -55,7 +56,8 @@ impl Change<'_> {
         }
         let mut object = request.object;
         self.place(&mut object)?;
-        let accepted = self.store_over(&base, object, dry_run)?;
+        self.track(Some(&base), &mut object);
+        let accepted = self.store_over(object, dry_run)?;
         let strict = if validation == Validation::Warn { strict } else { Vec::new() };
         Ok(Made { accepted, strict, created: false })
     }
@@ -85,6 +87,43 @@ impl Change<'_> {
         Ok((shown, given.strict))
     }
 
+    /// Server-side apply: what this manager wants of the object, and no more.
+    fn applied(&self, body: &[u8], dry_run: bool, validation: Validation) -> Result<Made, Failure> {
+        let resource = self.target.resource;
+        let mut request = request::read(resource, body)
+            .map_err(|unreadable| Failure::bad_request(format!("error decoding YAML: {}", unreadable.0)))?;
+        if let Some(unknown) = request.strict.iter().find_map(|problem| unknown_field(problem)) {
+            return Err(Failure::bad_request(format!(
+                "failed to create typed patch object ({}/{}; {}, Kind={}): .{unknown}: field not declared in schema",
+                self.target.key.namespace,
+                self.target.key.name,
+                resource.info().api_version(),
+                resource.info().kind,
+            )));
+        }
+        match validation {
+            Validation::Strict if !request.strict.is_empty() => {
+                let all = request.strict.join(", ");
+                return Err(Failure::bad_request(format!("error strict decoding YAML: {all}")));
+            }
+            Validation::Strict | Validation::Warn => {}
+            Validation::Ignore => request.strict.clear(),
+        }
+        self.place(&mut request.object)?;
+        let live = self.found();
+        let tree = live.as_ref().map(|document| document.value());
+        let force = self.asked.query.flag("force");
+        let object = self
+            .as_manager(|manager| apply::apply(resource, tree.as_ref(), &request.object, manager, force))
+            .map_err(conflicting)?;
+        let accepted = match live {
+            Some(_) => self.store_over(object, dry_run)?,
+            None if self.target.status => return Err(self.refuse(Refusal::NotFound)),
+            None => self.store_new(&self.target.key.name, object, dry_run)?,
+        };
+        Ok(Made { accepted, strict: request.strict, created: tree.is_none() })
+    }
+
     fn check_options(&self, kind: Kind) -> Result<(), Failure> {
         let query = &self.asked.query;
         let problem = match kind {
@@ -98,6 +137,27 @@ impl Change<'_> {
             _ => return Ok(()),
         };
         Err(Failure::invalid_other(OPTIONS, "meta.k8s.io", &[problem]))
+    }
+}
+
+/// `unknown field "spec.foo"`
+fn unknown_field(problem: &str) -> Option<&str> {
+    problem.strip_prefix("unknown field \"")?.strip_suffix('"')
+}
+
+fn conflicting(error: ApplyError) -> Failure {
+    match error {
+        ApplyError::BadRequest(message) => Failure::bad_request(message),
+        ApplyError::Conflicts(conflicts) => {
+            let cause = |conflict: &apply::Conflict| {
+                json!({
+                    "reason": "FieldManagerConflict",
+                    "message": format!("conflict with {}", conflict.manager),
+                    "field": conflict.field,
+                })
+            };
+            Failure::apply_conflict(conflicts.to_string(), conflicts.0.iter().map(cause).collect())
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::logging::Reporter;
 use super::plan::Plan;
 use crate::admin::{Seen, State};
@@ -23,6 +25,7 @@ pub(super) struct Feed {
     pub(super) state: Rc<State>,
     plan: Plan,
     reporter: Reporter,
+    report_at: Instant,
 }
 
 impl Feed {
@@ -33,7 +36,8 @@ impl Feed {
         state: Rc<State>,
         plan: Plan,
     ) -> Self {
-        Self { manifests, hub, control, state, plan, reporter: Reporter::default() }
+        let report_at = Instant::now();
+        Self { manifests, hub, control, state, plan, reporter: Reporter::default(), report_at }
     }
 
     /// Reads what has changed and puts it in force.
@@ -80,8 +84,20 @@ impl Feed {
         let began = crate::clock::now_micros();
         let before = self.control.generation();
         let new = self.control.retry();
-        self.tell(&new);
+        self.reporter.report(&new, crate::clock::now());
+        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
         self.finish(before, began);
+    }
+
+    /// Makes Events of the problems of the data plane, soon after a change and now and then, so that they do not expire.
+    pub(super) fn report(&mut self) {
+        self.report_at = Instant::now() + limits::EVENTS_INTERVAL;
+        self.hub.write(|store| store.report(self.control.problems()));
+    }
+
+    /// When [`Feed::report`] is due.
+    pub(super) fn report_at(&self) -> Instant {
+        self.report_at
     }
 
     /// Whether [`Feed::retry`] has something to do.
@@ -90,18 +106,11 @@ impl Feed {
     }
 
     fn apply(&mut self) {
-        let new = self.control.apply(self.hub.read(|store| store.world()));
-        self.tell(&new);
-        // Events about problems are part of that version, and change nothing for the data plane.
-        self.hub.set_applied(self.hub.read(|store| store.version()));
-    }
-
-    /// Tells of problems of the data plane: in the log, and as Events of their objects.
-    fn tell(&mut self, new: &[Problem]) {
-        self.reporter.report(new, crate::clock::now());
-        if !new.is_empty() {
-            self.hub.write(|store| store.report(new));
-        }
+        let (world, version) = self.hub.read(|store| (store.world(), store.version()));
+        let new = self.control.apply(world);
+        self.reporter.report(&new, crate::clock::now());
+        self.hub.set_applied(version);
+        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
     }
 
     fn finish(&mut self, before: u64, began: u64) {

@@ -129,7 +129,8 @@ fn bodies_and_heads_are_bounded() {
         (413, "Request entity is too large: limit is 3145728")
     );
     let long = "x".repeat(100_000);
-    assert_eq!(rig.api.send("GET", &format!("/api?{long}"), &[], "").status, 431);
+    assert_eq!(rig.api.send("GET", "/api", &[("X-Long", &long)], "").status, 431);
+    assert_eq!(rig.api.send("GET", &format!("/api?{long}"), &[], "").status, 414);
 }
 
 #[test]
@@ -177,10 +178,10 @@ fn the_address_of_the_api_is_given_to_no_service() {
     assert_eq!(rig.api.get("/readyz").body, "ok");
     let event = until("an Event tells it", || {
         let events = rig.api.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dweb").expect(200);
-        events["items"].as_array().unwrap().first().cloned()
+        events["items"].as_array().unwrap().iter().find(|event| event["reason"] != "NoEndpoints").cloned()
     });
-    let message = event["message"].as_str().unwrap();
-    assert!(message.contains(&port.to_string()) && event["type"] == "Warning", "{event}");
+    assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("PortTaken")), "{event}");
+    assert!(event["message"].as_str().unwrap().contains(&port.to_string()), "{event}");
 }
 
 #[test]
