@@ -131,6 +131,12 @@ pub const API_IDLE_TIME: Duration = Duration::from_secs(180);
 /// Bytes of the body of a request: the API server's own.
 pub const API_BODY_BYTES: usize = 3 << 20;
 
+/// Bodies up to this size are read at once: that many connections of them take 64 MiB.
+pub const API_SMALL_BODY_BYTES: u64 = 64 * 1024;
+
+/// Larger bodies that are read at a time; more wait.
+pub const API_LARGE_BODIES: usize = 16;
+
 /// The time a client has to send a body.
 pub const API_BODY_TIME: Duration = Duration::from_secs(60);
 

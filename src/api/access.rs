@@ -25,7 +25,9 @@ impl Access {
             Self::Socket => Ok(()),
             Self::Token(token) => {
                 let given = text(headers, AUTHORIZATION.as_str());
-                let given = given.and_then(|header| header.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+                let given = given
+                    .and_then(|header| header.split_once(' '))
+                    .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
                 match given {
                     Some((_, given)) if same(given.trim().as_bytes(), token.as_bytes()) => Ok(()),
                     _ => Err(Failure::unauthorized()),
@@ -34,7 +36,9 @@ impl Access {
             Self::Loopback(address) => {
                 // A page of any site may send requests to 127.0.0.1, or to a name that it lets point there.
                 if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
-                    return Err(Failure::forbidden("requests from web pages are refused: this API has no authentication (give ringport --api-token-file for one)"));
+                    return Err(Failure::forbidden(
+                        "requests from web pages are refused: this API has no authentication (give ringport --api-token-file for one)",
+                    ));
                 }
                 let host = text(headers, HOST.as_str());
                 if host.is_some_and(|host| is_local(host, address.ip())) {
@@ -106,7 +110,8 @@ mod tests {
         let access = Access::Token("secret".to_owned());
         assert_eq!(checked(&access, &[("authorization", "Bearer secret"), ("origin", "x")]), 200);
         assert_eq!(checked(&access, &[("authorization", "bearer secret")]), 200);
-        for wrong in ["Bearer secre", "Bearer secrett", "Bearer ", "Basic secret", "secret", "Bearer secreT"] {
+        for wrong in ["Bearer secre", "Bearer secrett", "Bearer ", "Basic secret", "secret", "Bearer secreT"]
+        {
             assert_eq!(checked(&access, &[("authorization", wrong)]), 401, "{wrong}");
         }
         assert_eq!(checked(&access, &[]), 401);

@@ -31,6 +31,7 @@ pub(super) struct Api {
     /// Its own address, as the old discovery tells it.
     address: String,
     watches: Arc<Semaphore>,
+    large_bodies: Semaphore,
 }
 
 /// A request, apart from its body.
@@ -46,7 +47,8 @@ pub(super) struct Asked {
 
 impl Api {
     pub(super) fn new(hub: Rc<Hub>, access: Access, address: String) -> Self {
-        Self { hub, access, address, watches: Arc::new(Semaphore::new(limits::API_WATCHES)) }
+        let watches = Arc::new(Semaphore::new(limits::API_WATCHES));
+        Self { hub, access, address, watches, large_bodies: Semaphore::new(limits::API_LARGE_BODIES) }
     }
 
     /// Answers one request.
@@ -102,14 +104,7 @@ impl Api {
         match asked.method {
             Method::GET if asked.query.flag("watch") => {
                 let printer = asked.printer(false)?;
-                watch::watch(
-                    &self.hub,
-                    &self.watches,
-                    resource,
-                    namespace.as_deref(),
-                    &asked.query,
-                    printer,
-                )
+                watch::watch(&self.hub, &self.watches, resource, namespace.as_deref(), &asked.query, printer)
             }
             Method::GET => {
                 let printer = asked.printer(true)?;
@@ -117,12 +112,12 @@ impl Api {
             }
             Method::POST if in_place => {
                 let key = NamespacedName::new(namespace.unwrap_or_default(), "");
-                let body = body::read(body).await?;
+                let body = body::read(body, &self.large_bodies).await?;
                 self.change(asked, resource, key, false, false)?.create(&body).await
             }
             Method::DELETE if in_place && discovery::deletes_collections(resource) => {
                 let key = NamespacedName::new(namespace.unwrap_or_default(), "");
-                let body = body::read(body).await?;
+                let body = body::read(body, &self.large_bodies).await?;
                 self.change(asked, resource, key, false, true)?.delete_all(&body).await
             }
             _ => Err(Failure::method_not_allowed()),
@@ -146,15 +141,15 @@ impl Api {
                 Ok(reply::json(StatusCode::OK, printer.object(&document)))
             }
             Method::PUT => {
-                let body = body::read(body).await?;
+                let body = body::read(body, &self.large_bodies).await?;
                 self.change(asked, resource, key, status, false)?.replace(&body).await
             }
             Method::PATCH => {
-                let body = body::read(body).await?;
+                let body = body::read(body, &self.large_bodies).await?;
                 self.change(asked, resource, key, status, false)?.patch(&body).await
             }
             Method::DELETE if !status => {
-                let body = body::read(body).await?;
+                let body = body::read(body, &self.large_bodies).await?;
                 self.change(asked, resource, key, status, false)?.delete(&body).await
             }
             _ => Err(Failure::method_not_allowed()),

@@ -2,8 +2,9 @@
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 use crate::k8s::decode::request::{self, Request, Unreadable};
@@ -14,10 +15,16 @@ use crate::limits;
 /// What objects may be written in.
 const OBJECTS: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
-/// Reads it whole.
-pub(super) async fn read(body: Incoming) -> Result<Bytes, Failure> {
-    let limited = Limited::new(body, limits::API_BODY_BYTES);
-    match tokio::time::timeout(limits::API_BODY_TIME, limited.collect()).await {
+/// Reads it whole. A large one needs a place among `large`, so that many at a time do not fill the memory; the
+/// time is for both.
+pub(super) async fn read(body: Incoming, large: &Semaphore) -> Result<Bytes, Failure> {
+    let small = body.size_hint().exact().is_some_and(|size| size <= limits::API_SMALL_BODY_BYTES);
+    let read = async {
+        // The semaphore is never closed.
+        let _place = if small { None } else { large.acquire().await.ok() };
+        Limited::new(body, limits::API_BODY_BYTES).collect().await
+    };
+    match tokio::time::timeout(limits::API_BODY_TIME, read).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::too_large(limits::API_BODY_BYTES)),
         Ok(Err(error)) => Err(Failure::bad_request(format!("the body cannot be read: {error}"))),
@@ -32,9 +39,9 @@ pub(super) async fn read(body: Incoming) -> Result<Bytes, Failure> {
 pub(super) fn object(resource: Resource, content_type: &str, body: &[u8]) -> Result<Request, Failure> {
     let read = match content_type {
         "" | "application/json" | "application/yaml" => request::read(resource, body),
-        "application/vnd.kubernetes.protobuf" => {
-            protobuf::decode(body).map_err(|error| Unreadable(error.to_string())).and_then(|object| request::check(resource, object))
-        }
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(body)
+            .map_err(|error| Unreadable(error.to_string()))
+            .and_then(|object| request::check(resource, object)),
         _ => return Err(Failure::unsupported_media_type(&OBJECTS)),
     };
     read.map_err(|unreadable| Failure::bad_request(unreadable.0))

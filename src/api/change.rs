@@ -253,7 +253,8 @@ impl Change<'_> {
                 }
             }
         }
-        let precondition = |key: &str| given.pointer(&format!("/preconditions/{key}")).and_then(Value::as_str);
+        let precondition =
+            |key: &str| given.pointer(&format!("/preconditions/{key}")).and_then(Value::as_str);
         let version = precondition("resourceVersion").map(str::parse).transpose();
         let version =
             version.map_err(|_| Failure::bad_request("preconditions.resourceVersion must be a number"))?;

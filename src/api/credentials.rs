@@ -84,8 +84,9 @@ impl Credentials {
     /// What makes a connection a TLS connection.
     pub(super) fn acceptor(&self) -> Result<Option<TlsAcceptor>, String> {
         let Some((certificate, key)) = &self.tls else { return Ok(None) };
-        let chain: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|e| e.to_string())?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| error.to_string())?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

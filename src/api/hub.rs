@@ -21,7 +21,11 @@ impl Hub {
     /// A hub around a store that nothing has been told of yet.
     pub fn new(store: Store) -> Self {
         let version = store.version();
-        Self { store: RefCell::new(store), version: watch::Sender::new(version), applied: watch::Sender::new(0) }
+        Self {
+            store: RefCell::new(store),
+            version: watch::Sender::new(version),
+            applied: watch::Sender::new(0),
+        }
     }
 
     /// Looks at the store.

@@ -50,7 +50,9 @@ pub(super) fn documents(hub: &Hub, resource: Resource, namespace: Option<&str>) 
 /// Any version up to the present one is answered with the present one.
 fn check_version(query: &Query, current: u64) -> Result<(), Failure> {
     if query.get("continue").is_some() {
-        return Err(Failure::expired("The provided continue parameter is too old or was not given by this server"));
+        return Err(Failure::expired(
+            "The provided continue parameter is too old or was not given by this server",
+        ));
     }
     match query.version()? {
         Some(wanted) if wanted > current => Err(Failure::too_new(wanted, current)),

@@ -32,8 +32,9 @@ enum Phase {
 pub(super) struct Pace(Rc<Cell<Phase>>);
 
 impl Pace {
+    /// A new connection: whoever has made it wants something, so its first head is due.
     pub(super) fn new() -> Self {
-        Self(Rc::new(Cell::new(Phase::Idle)))
+        Self(Rc::new(Cell::new(Phase::Head)))
     }
 
     /// A request begins; it ends when this is dropped.
@@ -68,11 +69,7 @@ impl<S> Paced<S> {
     }
 
     /// Starts the clock of a write that does not get on, and stops it otherwise.
-    fn written<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        result: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn written<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.write = None;
             return result;

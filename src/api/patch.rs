@@ -200,4 +200,3 @@ fn go_print(value: &Value) -> String {
         other => other.to_string(),
     }
 }
-

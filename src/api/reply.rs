@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -62,7 +62,9 @@ impl Body for Reply {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Content::Pieces(_) => SizeHint::default(),
         }
     }
@@ -105,7 +107,10 @@ pub(super) fn failure(failure: &Failure) -> Response<Reply> {
         response.headers_mut().insert("retry-after", HeaderValue::from(seconds));
     }
     if failure.code == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+        let headers = response.headers_mut();
+        headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
+        // Strangers do not keep a connection.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

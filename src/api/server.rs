@@ -171,7 +171,8 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, api: Rc
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::API_IDLE_TIME)
-        .max_buf_size(limits::API_HEAD_BYTES)
+        .max_header_size(limits::API_HEAD_BYTES)
+        .max_buf_size(2 * limits::API_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     // A client that leaves, stalls or speaks no HTTP concerns nobody.
     let _ = connection.await;

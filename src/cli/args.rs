@@ -34,7 +34,11 @@ const VERBS: &[(Verb, &str, &str)] = &[
     (Verb::Run, "run", "Serve the Services of Kubernetes manifests or of an API of its own, until stopped"),
     (Verb::Check, "check", "Validate manifests and print what would be served"),
     (Verb::Demo, "demo", "Serve a sample Service with pods inside this process, to try"),
-    (Verb::Kubeconfig, "kubeconfig", "Print a kubeconfig for the API that `run` serves with the same options"),
+    (
+        Verb::Kubeconfig,
+        "kubeconfig",
+        "Print a kubeconfig for the API that `run` serves with the same options",
+    ),
     (Verb::Version, "version", "Print the version"),
 ];
 

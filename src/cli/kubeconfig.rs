@@ -11,7 +11,9 @@ pub(super) fn kubeconfig(config: &Config) -> Result<(), Error> {
     let address = match &config.api {
         None => return Err(Error::NoKubeconfig("say with --api where the API is, as for `ringport run`")),
         Some(ApiAddress::Unix(_)) => {
-            return Err(Error::NoKubeconfig("a kubeconfig cannot name a unix socket; curl --unix-socket can"));
+            return Err(Error::NoKubeconfig(
+                "a kubeconfig cannot name a unix socket; curl --unix-socket can",
+            ));
         }
         Some(ApiAddress::Tcp(address)) => *address,
     };
@@ -68,9 +70,14 @@ mod tests {
 
     #[test]
     fn base64_as_in_the_rfc() {
-        for (plain, encoded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
+        for (plain, encoded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(plain.as_bytes()), encoded);
         }
         assert_eq!(base64(&[0xff, 0xef, 0xfe]), "/+/+");

@@ -29,7 +29,9 @@ enum Error {
     #[error(transparent)]
     App(#[from] app::Error),
     /// No manifests were named.
-    #[error("there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input{0}")]
+    #[error(
+        "there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input{0}"
+    )]
     NoManifests(&'static str),
     /// `kubeconfig` has nothing to say.
     #[error("there is no kubeconfig: {0}")]
@@ -70,7 +72,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             print_error(&format!("ringport: {}\n", chain(&error)));
             // As clap: 2 is for what was written wrong on the command line or in the configuration.
-            ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests(_) | Error::NoKubeconfig(_)) { 2 } else { 1 })
+            ExitCode::from(
+                if matches!(error, Error::Config(_) | Error::NoManifests(_) | Error::NoKubeconfig(_)) {
+                    2
+                } else {
+                    1
+                },
+            )
         }
     }
 }

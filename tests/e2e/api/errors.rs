@@ -28,10 +28,7 @@ fn invalid(api: Api, ports: Value, more: Value, message: &str) {
     assert_eq!(answer.message(), format!("Service \"e1\" is invalid: {message}"));
     let status = answer.json();
     assert_eq!((&status["reason"], &status["code"]), (&json!("Invalid"), &json!(422)));
-    assert_eq!(
-        (&status["details"]["name"], &status["details"]["kind"]),
-        (&json!("e1"), &json!("Service"))
-    );
+    assert_eq!((&status["details"]["name"], &status["details"]["kind"]), (&json!("e1"), &json!("Service")));
     assert!(!status["details"]["causes"].as_array().unwrap().is_empty());
 }
 
@@ -39,7 +36,10 @@ fn invalid(api: Api, ports: Value, more: Value, message: &str) {
 fn refused(answer: &Answer, status: u16, reason: &str, message: &str) {
     assert_eq!((answer.status, answer.message().as_str()), (status, message), "{}", answer.body);
     let body = answer.json();
-    assert_eq!((&body["kind"], &body["apiVersion"], &body["status"]), (&json!("Status"), &json!("v1"), &json!("Failure")));
+    assert_eq!(
+        (&body["kind"], &body["apiVersion"], &body["status"]),
+        (&json!("Status"), &json!("v1"), &json!("Failure"))
+    );
     assert_eq!((&body["reason"], &body["code"]), (&json!(reason), &json!(status)));
 }
 
@@ -76,7 +76,9 @@ fn fields_of_a_service() {
             api,
             json!([{"port": port}]),
             json!({}),
-            &format!("[spec.ports[0].port: Invalid value: {port}: {bounds}, spec.ports[0].targetPort: Invalid value: {port}: {bounds}]"),
+            &format!(
+                "[spec.ports[0].port: Invalid value: {port}: {bounds}, spec.ports[0].targetPort: Invalid value: {port}: {bounds}]"
+            ),
         );
     }
     invalid(
@@ -185,7 +187,7 @@ fn fields_of_a_service() {
         &api.patch(&format!("{SERVICES}/second"), "merge", &change),
         422,
         "Invalid",
-        "Service \"second\" is invalid: spec.clusterIPs[0]: Invalid value: [\"10.96.1.2\"]: may not change once set",
+        "Service \"second\" is invalid: spec.clusterIPs[0]: Invalid value: []string{\"10.96.1.2\"}: may not change once set",
     );
     // A leading zero is accepted, with a warning.
     let zeros = create(api, &service("zeros", port80(), external("192.168.099.022")));
@@ -213,7 +215,10 @@ fn causes_say_what_kind_of_mistake_it_is() {
     let reasons = |more: Value, ports: Value| {
         let body = create(rig.api, &service("e1", ports, more)).expect(422);
         let causes = body["details"]["causes"].as_array().unwrap().clone();
-        causes.iter().map(|c| format!("{} {}", c["field"].as_str().unwrap(), c["reason"].as_str().unwrap())).collect::<Vec<_>>()
+        causes
+            .iter()
+            .map(|c| format!("{} {}", c["field"].as_str().unwrap(), c["reason"].as_str().unwrap()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(
         reasons(json!({"type": "x"}), json!([{"port": 0}])),
@@ -311,7 +316,9 @@ fn bodies() {
         &post("?fieldValidation=Strict", &text),
         400,
         "BadRequest",
-        &format!("{prefix}strict decoding error: unknown field \"spec.foo\", unknown field \"spec.ports[0].nodeport\""),
+        &format!(
+            "{prefix}strict decoding error: unknown field \"spec.foo\", unknown field \"spec.ports[0].nodeport\""
+        ),
     );
     let twice = plain("a").replace("\"ports\":", "\"type\":\"ClusterIP\",\"type\":\"ClusterIP\",\"ports\":");
     refused(
@@ -347,9 +354,17 @@ fn bodies() {
     );
     let pod = post("", "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"x\"}}");
     assert_eq!(pod.status, 400, "{}", pod.body);
-    assert!(pod.message().starts_with("Pod in version \"v1\" cannot be handled as a Service: "), "{}", pod.body);
+    assert!(
+        pod.message().starts_with("Pod in version \"v1\" cannot be handled as a Service: "),
+        "{}",
+        pod.body
+    );
     let v2 = post("", "{\"apiVersion\":\"v2\",\"kind\":\"Service\",\"metadata\":{\"name\":\"x\"}}");
-    assert!(v2.message().contains("no kind \"Service\" is registered for version \"v2\" in scheme"), "{}", v2.body);
+    assert!(
+        v2.message().contains("no kind \"Service\" is registered for version \"v2\" in scheme"),
+        "{}",
+        v2.body
+    );
     let broken = post("", "{\"apiVersion\": nope}");
     assert_eq!(broken.status, 400);
     assert!(
@@ -387,15 +402,12 @@ fn bodies() {
 fn paths_and_methods() {
     let rig = rig::start(&[]);
     let api = rig.api;
-    refused(
-        &api.get("/api/v1/secrets"),
-        404,
-        "NotFound",
-        "the server could not find the requested resource",
-    );
+    refused(&api.get("/api/v1/secrets"), 404, "NotFound", "the server could not find the requested resource");
     let group = api.get("/apis/apps/v1/deployments");
     assert_eq!((group.status, group.body.as_str()), (404, "404 page not found\n"));
-    for (method, path) in [("POST", "/api/v1/services"), ("PUT", SERVICES), ("POST", "/api"), ("DELETE", "/api/v1/namespaces")] {
+    for (method, path) in
+        [("POST", "/api/v1/services"), ("PUT", SERVICES), ("POST", "/api"), ("DELETE", "/api/v1/namespaces")]
+    {
         refused(
             &api.send(method, path, &[], ""),
             405,
@@ -404,8 +416,16 @@ fn paths_and_methods() {
         );
     }
     let version = api.get("/api/v1/services?resourceVersion=99999999999999").expect(504);
-    assert_eq!((&version["reason"], &version["details"]["causes"][0]["reason"]), (&json!("Timeout"), &json!("ResourceVersionTooLarge")));
-    assert!(version["message"].as_str().unwrap().starts_with("Timeout: Too large resource version: 99999999999999, current: "));
+    assert_eq!(
+        (&version["reason"], &version["details"]["causes"][0]["reason"]),
+        (&json!("Timeout"), &json!("ResourceVersionTooLarge"))
+    );
+    assert!(
+        version["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Timeout: Too large resource version: 99999999999999, current: ")
+    );
     assert_eq!(api.get("/api/v1/services?labelSelector=a%3D%3D%3Db").status, 400);
     assert_eq!(api.get("/api/v1/services?fieldSelector=spec.nonsense%3Db").status, 400);
 }
@@ -414,7 +434,18 @@ fn paths_and_methods() {
 fn objects_of_files_are_shown_and_not_changed() {
     let rig = rig::start(&[]);
     let api = rig.api;
-    rig.world.apply("web", &crate::harness::manifest::Service { name: "web", port: 80, target_port: 80, node_port: rig.world.port(), external_ip: None, client_ip_affinity: false }.yaml());
+    rig.world.apply(
+        "web",
+        &crate::harness::manifest::Service {
+            name: "web",
+            port: 80,
+            target_port: 80,
+            node_port: rig.world.port(),
+            external_ip: None,
+            client_ip_affinity: false,
+        }
+        .yaml(),
+    );
     let shown = until("the Service of the file is shown", || {
         Some(api.get(&format!("{SERVICES}/web"))).filter(|answer| answer.status == 200)
     });
@@ -424,7 +455,12 @@ fn objects_of_files_are_shown_and_not_changed() {
         api.patch(&format!("{SERVICES}/web"), "merge", "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}"),
     ] {
         assert_eq!(answer.status, 403, "{}", answer.body);
-        assert!(answer.message().starts_with("services \"web\" is forbidden: ") && answer.message().contains("web.yml"), "{}", answer.body);
+        assert!(
+            answer.message().starts_with("services \"web\" is forbidden: ")
+                && answer.message().contains("web.yml"),
+            "{}",
+            answer.body
+        );
     }
 }
 

@@ -55,7 +55,8 @@ async fn told(config: watcher::Config) -> Vec<String> {
 
 fn within_patience<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE.max(Duration::from_secs(1)), future).await.unwrap() })
+    runtime
+        .block_on(async { tokio::time::timeout(PATIENCE.max(Duration::from_secs(1)), future).await.unwrap() })
 }
 
 const WANTED: [&str; 6] = ["init", "has before", "done", "apply later", "apply later", "delete later"];

@@ -64,13 +64,18 @@ fn the_four_commands_of_the_mission_in_every_version() {
         let ip = shell.ok("get service node-port-service -o jsonpath={.spec.clusterIP}");
         assert_eq!(
             shell.table("get services"),
-            format!("NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE\nnode-port-service NodePort {ip} 1.2.3.110 80:30008/TCP AGE\n")
+            format!(
+                "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE\nnode-port-service NodePort {ip} 1.2.3.110 80:30008/TCP AGE\n"
+            )
         );
         let slices = shell.table("get endpointslices");
         let mut lines = slices.lines();
         assert_eq!(lines.next(), Some("NAME ADDRESSTYPE PORTS ENDPOINTS AGE"));
         let slice = lines.next().unwrap();
-        assert!(slice.starts_with("node-port-service-") && slice.ends_with(" IPv4 <unset> <unset> AGE"), "{slice}");
+        assert!(
+            slice.starts_with("node-port-service-") && slice.ends_with(" IPv4 <unset> <unset> AGE"),
+            "{slice}"
+        );
         let described = shell.table("describe svc node-port-service");
         for line in [
             "Name: node-port-service",
@@ -93,7 +98,10 @@ fn the_four_commands_of_the_mission_in_every_version() {
         }
         let deleted = shell.ok(&format!("delete -f {SAMPLE}"));
         assert!(deleted.starts_with("service \"node-port-service\" deleted"), "{deleted}");
-        assert_eq!(shell.fails("get svc node-port-service"), "Error from server (NotFound): services \"node-port-service\" not found\n");
+        assert_eq!(
+            shell.fails("get svc node-port-service"),
+            "Error from server (NotFound): services \"node-port-service\" not found\n"
+        );
     }
 }
 
@@ -106,7 +114,11 @@ fn looking_around() {
     assert!(shell.ok("cluster-info").contains("is running at"));
     let resources = shell.table("api-resources");
     assert!(resources.starts_with("NAME SHORTNAMES APIVERSION NAMESPACED KIND\n"), "{resources}");
-    for line in ["services svc v1 true Service", "nodes no v1 false Node", "endpointslices discovery.k8s.io/v1 true EndpointSlice"] {
+    for line in [
+        "services svc v1 true Service",
+        "nodes no v1 false Node",
+        "endpointslices discovery.k8s.io/v1 true EndpointSlice",
+    ] {
         assert!(resources.lines().any(|said| said == line), "{line:?} is missing:\n{resources}");
     }
     assert_eq!(shell.ok("api-versions"), "discovery.k8s.io/v1\nv1\n");
@@ -127,10 +139,14 @@ fn changing_a_service_in_every_way() {
     let manifest = "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  labels:\n    app: web\nspec:\n  type: NodePort\n  selector:\n    app: web\n  ports:\n  - name: a\n    port: 80\n    nodePort: 30080\n  - name: b\n    port: 443\n";
     let file = shell.file("web.yml", manifest);
 
-    assert_eq!(shell.ok(&format!("create --dry-run=server -f {file}")), "service/web created (server dry run)\n");
+    assert_eq!(
+        shell.ok(&format!("create --dry-run=server -f {file}")),
+        "service/web created (server dry run)\n"
+    );
     assert_eq!(shell.ok(&format!("apply -f {file}")), "service/web created\n");
     assert_eq!(shell.ok(&format!("apply -f {file}")), "service/web unchanged\n");
-    shell.file("web.yml", &manifest.replace("port: 80\n    nodePort: 30080", "port: 81\n    nodePort: 30081"));
+    shell
+        .file("web.yml", &manifest.replace("port: 80\n    nodePort: 30080", "port: 81\n    nodePort: 30081"));
     let diff = shell.fails(&format!("diff -f {file}"));
     assert_eq!(diff, "", "one that only says that something differs");
     assert_eq!(shell.ok(&format!("apply -f {file}")), "service/web configured\n");
@@ -143,7 +159,14 @@ fn changing_a_service_in_every_way() {
     assert_eq!(shell.args(&patched), "service/web patched (no change)\n");
     assert_eq!(field(".spec.ports[*].targetPort"), "8081 443");
     shell.args(&["patch", "svc", "web", "--type=merge", "-p", "{\"metadata\":{\"labels\":{\"x\":\"y\"}}}"]);
-    shell.args(&["patch", "svc", "web", "--type=json", "-p", "[{\"op\":\"remove\",\"path\":\"/metadata/labels/x\"}]"]);
+    shell.args(&[
+        "patch",
+        "svc",
+        "web",
+        "--type=json",
+        "-p",
+        "[{\"op\":\"remove\",\"path\":\"/metadata/labels/x\"}]",
+    ]);
     let status = "{\"status\":{\"loadBalancer\":{}}}";
     shell.args(&["patch", "svc", "web", "--subresource=status", "-p", status]);
     assert_eq!(shell.ok("label svc web tier=front"), "service/web labeled\n");
@@ -157,7 +180,10 @@ fn changing_a_service_in_every_way() {
     assert_eq!(String::from_utf8_lossy(&edited.stdout), "service/web edited\n", "{edited:?}");
     assert_eq!(field(".spec.ports[0].nodePort"), "30082");
 
-    assert_eq!(shell.ok(&format!("apply --server-side --force-conflicts -f {file}")), "service/web serverside-applied\n");
+    assert_eq!(
+        shell.ok(&format!("apply --server-side --force-conflicts -f {file}")),
+        "service/web serverside-applied\n"
+    );
     assert_eq!(field(".spec.ports[0].nodePort"), "30081");
     let deleted = shell.ok("delete svc --all");
     assert!(deleted.starts_with("service \"web\" deleted"), "{deleted}");
@@ -171,21 +197,37 @@ fn reading_in_every_form() {
     assert_eq!(shell.ok("create service nodeport b --tcp=80:8080 --node-port=30090"), "service/b created\n");
     assert_eq!(shell.ok("create service clusterip a --tcp=5678:8080"), "service/a created\n");
     assert_eq!(shell.ok("create namespace other"), "namespace/other created\n");
-    assert_eq!(shell.ok("create service externalname c --external-name example.com -n other"), "service/c created\n");
+    assert_eq!(
+        shell.ok("create service externalname c --external-name example.com -n other"),
+        "service/c created\n"
+    );
     assert_eq!(shell.ok("get svc -o name"), "service/a\nservice/b\n");
     assert_eq!(shell.ok("get svc -l app=b -o name"), "service/b\n");
     assert_eq!(shell.ok("get svc --field-selector metadata.name=a -o name"), "service/a\n");
-    assert_eq!(shell.ok("get svc -o custom-columns=N:.metadata.name,P:.spec.ports[0].port"), "N   P\na   5678\nb   80\n");
+    assert_eq!(
+        shell.ok("get svc -o custom-columns=N:.metadata.name,P:.spec.ports[0].port"),
+        "N     P\na     5678\nb     80\n"
+    );
     let sorted = shell.table("get svc --sort-by=.spec.ports[0].port");
     assert!(sorted.lines().nth(1).unwrap().starts_with("b NodePort"), "{sorted}");
     let everywhere = shell.table("get svc -A");
-    assert!(everywhere.starts_with("NAMESPACE NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE\n"), "{everywhere}");
+    assert!(
+        everywhere.starts_with("NAMESPACE NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE\n"),
+        "{everywhere}"
+    );
     assert!(everywhere.contains("other c ExternalName <none> example.com <none> AGE\n"), "{everywhere}");
     let wide = shell.table("get svc b -o wide");
     assert!(wide.ends_with(" 80:30090/TCP AGE app=b\n"), "{wide}");
     let ip = shell.ok("get svc b -o jsonpath={.spec.clusterIP}");
     let yaml = shell.ok("get svc b -o yaml");
-    for line in ["apiVersion: v1", "kind: Service", "  type: NodePort", &format!("  clusterIP: {ip}"), "    nodePort: 30090", "  loadBalancer: {}"] {
+    for line in [
+        "apiVersion: v1",
+        "kind: Service",
+        "  type: NodePort",
+        &format!("  clusterIP: {ip}"),
+        "    nodePort: 30090",
+        "  loadBalancer: {}",
+    ] {
         assert!(yaml.lines().any(|said| said == line), "{line:?} is missing:\n{yaml}");
     }
     let all = shell.table("get all");
@@ -208,7 +250,10 @@ fn pods_and_what_follows_from_them() {
     let file = shell.file("pod.yml", POD);
     assert_eq!(shell.ok(&format!("create -f {file}")), "pod/p1 created\n");
     let pods = shell.table("get pods -o wide");
-    assert!(pods.starts_with("NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES\np1 "), "{pods}");
+    assert!(
+        pods.starts_with("NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES\np1 "),
+        "{pods}"
+    );
     assert!(pods.contains(" Running 0 AGE 192.0.2.10 "), "{pods}");
     assert_eq!(shell.ok("expose pod p1 --port=80 --target-port=8080 --name=web"), "service/web exposed\n");
     let slices = shell.table("get endpointslices -l kubernetes.io/service-name=web");
@@ -216,7 +261,10 @@ fn pods_and_what_follows_from_them() {
     assert!(shell.table("get ep web").contains("web 192.0.2.10:8080 AGE\n"));
     let described = shell.table("describe svc web");
     assert!(described.contains("Endpoints: 192.0.2.10:8080\n"), "{described}");
-    assert_eq!(shell.ok("wait --for=jsonpath={.status.phase}=Running pod/p1 --timeout=20s"), "pod/p1 condition met\n");
+    assert_eq!(
+        shell.ok("wait --for=jsonpath={.status.phase}=Running pod/p1 --timeout=20s"),
+        "pod/p1 condition met\n"
+    );
     assert_eq!(shell.ok("wait --for=condition=Ready pod/p1 --timeout=20s"), "pod/p1 condition met\n");
     let deleted = shell.ok("delete pod p1 --force");
     assert!(deleted.starts_with("pod \"p1\" force deleted"), "{deleted}");
@@ -253,7 +301,14 @@ fn watching() {
     };
     next(true);
     assert!(next(false).contains(" 80:30100/TCP "));
-    shell.args(&["patch", "svc", "web", "--type=json", "-p", "[{\"op\":\"replace\",\"path\":\"/spec/ports/0/nodePort\",\"value\":30101}]"]);
+    shell.args(&[
+        "patch",
+        "svc",
+        "web",
+        "--type=json",
+        "-p",
+        "[{\"op\":\"replace\",\"path\":\"/spec/ports/0/nodePort\",\"value\":30101}]",
+    ]);
     assert!(next(false).contains(" 80:30101/TCP "));
     shell.ok("delete svc web");
     assert!(next(false).contains(" 80:30101/TCP "));
@@ -269,20 +324,30 @@ fn errors_as_they_are_read() {
         shell.fails(&format!("create -f {file}")),
         "The Service \"e1\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767\n"
     );
-    shell.file("s.yml", "apiVersion: v1\nkind: Service\nmetadata:\n  name: e1\nspec:\n  ports:\n  - port: 0\n");
+    shell.file(
+        "s.yml",
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: e1\nspec:\n  ports:\n  - port: 0\n",
+    );
     assert_eq!(
         shell.fails(&format!("create -f {file}")),
         "The Service \"e1\" is invalid: \n* spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive\n* spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive\n"
     );
-    shell.file("s.yml", "apiVersion: v1\nkind: Service\nmetadata:\n  name: e1\nspec:\n  foo: 1\n  ports:\n  - port: 80\n");
+    shell.file(
+        "s.yml",
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: e1\nspec:\n  foo: 1\n  ports:\n  - port: 80\n",
+    );
     assert_eq!(
         shell.fails(&format!("create -f {file}")),
-        format!("Error from server (BadRequest): error when creating \"{file}\": Service in version \"v1\" cannot be handled as a Service: strict decoding error: unknown field \"spec.foo\"\n")
+        format!(
+            "Error from server (BadRequest): error when creating \"{file}\": Service in version \"v1\" cannot be handled as a Service: strict decoding error: unknown field \"spec.foo\"\n"
+        )
     );
     assert_eq!(shell.ok(&format!("create --validate=false -f {file}")), "service/e1 created\n");
     assert_eq!(
         shell.fails(&format!("create --validate=false -f {file}")),
-        format!("Error from server (AlreadyExists): error when creating \"{file}\": services \"e1\" already exists\n")
+        format!(
+            "Error from server (AlreadyExists): error when creating \"{file}\": services \"e1\" already exists\n"
+        )
     );
     assert_eq!(
         shell.fails("create service clusterip x --tcp=80 -n nowhere"),

@@ -70,7 +70,8 @@ fn patches() {
     let api = rig.api;
     let web = format!("{SERVICES}/web");
     api.post(SERVICES, &plain("web")).expect(201);
-    let merged = api.patch(&web, "merge", "{\"metadata\":{\"labels\":{\"app\":null,\"b\":\"c\"}}}").expect(200);
+    let merged =
+        api.patch(&web, "merge", "{\"metadata\":{\"labels\":{\"app\":null,\"b\":\"c\"}}}").expect(200);
     assert_eq!(merged["metadata"]["labels"], json!({"b": "c"}));
     let ports = json!({"spec": {"$setElementOrder/ports": [{"port": 81}], "ports": [{"port": 81, "name": "x"}, {"$patch": "delete", "port": 80}]}});
     let strategic = api.patch(&web, "strategic-merge", &ports.to_string()).expect(200);
@@ -84,7 +85,9 @@ fn patches() {
         (failed.status, failed.message().as_str()),
         (422, "the server rejected our request due to an error in our request")
     );
-    let dry = api.patch(&format!("{web}?dryRun=All"), "merge", "{\"spec\":{\"ports\":[{\"port\":99}]}}").expect(200);
+    let dry = api
+        .patch(&format!("{web}?dryRun=All"), "merge", "{\"spec\":{\"ports\":[{\"port\":99}]}}")
+        .expect(200);
     assert_eq!(dry["spec"]["ports"][0]["port"], 99);
     assert_eq!(api.get(&web).expect(200), patched);
 
@@ -107,18 +110,27 @@ fn patches() {
 fn server_side_apply_knows_who_owns_what() {
     let rig = rig::start(&[]);
     let web = |manager: &str, force: &str| format!("{SERVICES}/web?fieldManager={manager}{force}");
-    let spec = |port: u16| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": port}]}}).to_string();
+    let spec = |port: u16| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": port}]}}).to_string()
+    };
     let created = rig.api.patch(&web("one", ""), "apply", &spec(8080)).expect(201);
     assert_eq!(created["metadata"]["managedFields"][0]["manager"], "one");
     let conflict = rig.api.patch(&web("two", ""), "apply", &spec(9090));
     assert_eq!(conflict.status, 409, "{}", conflict.body);
-    assert!(conflict.message().starts_with("Apply failed with 1 conflict: conflict with \"one\""), "{}", conflict.body);
+    assert!(
+        conflict.message().starts_with("Apply failed with 1 conflict: conflict with \"one\""),
+        "{}",
+        conflict.body
+    );
     let forced = rig.api.patch(&web("two", "&force=true"), "apply", &spec(9090)).expect(200);
     assert_eq!(forced["spec"]["ports"][0]["targetPort"], 9090);
     let unnamed = rig.api.patch(&format!("{SERVICES}/web"), "apply", &spec(1));
     assert_eq!(
         (unnamed.status, unnamed.message().as_str()),
-        (422, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
+        (
+            422,
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+        )
     );
 }
 
@@ -126,11 +138,14 @@ fn server_side_apply_knows_who_owns_what() {
 fn status_is_a_place_of_its_own() {
     let rig = rig::start(&[]);
     let api = rig.api;
-    api.post(SERVICES, &plain("web")).expect(201);
+    api.post(SERVICES, &plain("web").replace("\"spec\":{", "\"spec\":{\"type\":\"LoadBalancer\","))
+        .expect(201);
     let ingress = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}, "metadata": {"labels": {"not": "taken"}}});
     let patched = api.patch(&format!("{SERVICES}/web/status"), "merge", &ingress.to_string());
     assert_eq!(patched.status, 200, "{}", patched.body);
     let shown = api.get(&format!("{SERVICES}/web/status")).expect(200);
+    assert_eq!(shown["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
+    assert_eq!(shown["metadata"]["labels"], json!({"app": "web"}));
     assert_eq!(shown, api.get(&format!("{SERVICES}/web")).expect(200));
     // The status is not changed by way of the object.
     let both = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}, "metadata": {"labels": {"is": "taken"}}});
@@ -201,13 +216,20 @@ fn yaml_is_read_as_well() {
 #[test]
 fn long_lists_are_whole() {
     let rig = rig::start(&[]);
-    let namespace = |name: usize| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": format!("ns-{name:04}")}}).to_string();
+    let namespace = |name: usize| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": format!("ns-{name:04}")}})
+            .to_string()
+    };
     for name in 0..300 {
         rig.api.post("/api/v1/namespaces", &namespace(name)).expect(201);
     }
-    let list = rig.api.get("/api/v1/namespaces?labelSelector=kubernetes.io/metadata.name!%3Ddefault").expect(200);
+    let list =
+        rig.api.get("/api/v1/namespaces?labelSelector=kubernetes.io/metadata.name!%3Ddefault").expect(200);
     let items = list["items"].as_array().unwrap();
     let ours = items.iter().filter(|item| item["metadata"]["name"].as_str().unwrap().starts_with("ns-"));
     assert_eq!(ours.count(), 300);
-    assert_eq!(rig.api.get_as("/api/v1/namespaces", TABLE).expect(200)["rows"].as_array().unwrap().len(), items.len() + 1);
+    assert_eq!(
+        rig.api.get_as("/api/v1/namespaces", TABLE).expect(200)["rows"].as_array().unwrap().len(),
+        items.len() + 1
+    );
 }

@@ -91,7 +91,10 @@ fn beyond_loopback_something_to_keep_the_secrets_in_is_needed() {
     let output = command(&["run", "--api", &outside(&world)]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
-    assert!(said.contains("is not a loopback address, so the API needs TLS and a token: name a folder"), "{said}");
+    assert!(
+        said.contains("is not a loopback address, so the API needs TLS and a token: name a folder"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -177,7 +180,10 @@ fn the_address_of_the_api_is_given_to_no_service() {
     rig.ringport.until_metrics("the problem is told", |metrics| metrics.problems() > 0);
     assert_eq!(rig.api.get("/readyz").body, "ok");
     let event = until("an Event tells it", || {
-        let events = rig.api.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dweb").expect(200);
+        let events = rig
+            .api
+            .get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dweb")
+            .expect(200);
         events["items"].as_array().unwrap().iter().find(|event| event["reason"] != "NoEndpoints").cloned()
     });
     assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("PortTaken")), "{event}");

@@ -41,10 +41,16 @@ fn a_selection_is_entered_and_left() {
     label(api, "a", "x");
     label(api, "a", "y");
     let entered = watch.next().unwrap();
-    assert_eq!((&entered["type"], &entered["object"]["metadata"]["labels"]["tier"]), (&json!("ADDED"), &json!("x")));
+    assert_eq!(
+        (&entered["type"], &entered["object"]["metadata"]["labels"]["tier"]),
+        (&json!("ADDED"), &json!("x"))
+    );
     let left = watch.next().unwrap();
     // The last state that was in the selection, at the version that took it out.
-    assert_eq!((&left["type"], &left["object"]["metadata"]["labels"]["tier"]), (&json!("DELETED"), &json!("x")));
+    assert_eq!(
+        (&left["type"], &left["object"]["metadata"]["labels"]["tier"]),
+        (&json!("DELETED"), &json!("x"))
+    );
     let now = api.get(&format!("{SERVICES}/a")).expect(200);
     assert_eq!(left["object"]["metadata"]["resourceVersion"], now["metadata"]["resourceVersion"]);
 }
@@ -68,7 +74,9 @@ fn other_namespaces_and_names_are_not_told() {
 fn a_streamed_list_ends_with_a_bookmark() {
     let rig = rig::start(&[]);
     rig.api.post(SERVICES, &plain("a")).expect(201);
-    let path = format!("{SERVICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1");
+    let path = format!(
+        "{SERVICES}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1"
+    );
     let mut watch = rig.api.watch(&path);
     assert_eq!(watch.told(), "ADDED a");
     let bookmark = watch.next().unwrap();
@@ -80,7 +88,11 @@ fn a_streamed_list_ends_with_a_bookmark() {
     assert!(watch.next().is_none());
     let refused = rig.api.get(&format!("{SERVICES}?watch=true&sendInitialEvents=true"));
     assert_eq!(refused.status, 422, "{}", refused.body);
-    assert!(refused.message().contains("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"), "{}", refused.body);
+    assert!(
+        refused.message().contains("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
+        "{}",
+        refused.body
+    );
 }
 
 #[test]
@@ -100,7 +112,8 @@ fn a_version_that_is_forgotten_or_unknown_is_expired() {
 #[test]
 fn rows_are_told_with_their_columns_once() {
     let rig = rig::start(&[]);
-    let mut watch = rig.api.watch_as(&format!("{SERVICES}?watch=true"), "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let mut watch =
+        rig.api.watch_as(&format!("{SERVICES}?watch=true"), "application/json;as=Table;v=v1;g=meta.k8s.io");
     rig.api.post(SERVICES, &plain("a")).expect(201);
     rig.api.post(SERVICES, &plain("b")).expect(201);
     let (first, second) = (watch.next().unwrap(), watch.next().unwrap());

@@ -49,12 +49,18 @@ pub(crate) fn installed() -> Vec<Kubectl> {
 }
 
 fn candidates() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
-    folders.extend(["/usr/local/bin", "/usr/lib/google-cloud-sdk/bin", "/snap/bin", "/opt/homebrew/bin"].map(PathBuf::from));
+    let mut folders: Vec<PathBuf> =
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+    folders.extend(
+        ["/usr/local/bin", "/usr/lib/google-cloud-sdk/bin", "/snap/bin", "/opt/homebrew/bin"]
+            .map(PathBuf::from),
+    );
     folders.extend(std::env::var_os("HOME").map(|home| Path::new(&home).join("google-cloud-sdk/bin")));
     // A kubectl that is a link into another folder has its sisters there.
-    let linked: Vec<PathBuf> =
-        folders.iter().filter_map(|folder| Some(folder.join("kubectl").canonicalize().ok()?.parent()?.to_owned())).collect();
+    let linked: Vec<PathBuf> = folders
+        .iter()
+        .filter_map(|folder| Some(folder.join("kubectl").canonicalize().ok()?.parent()?.to_owned()))
+        .collect();
     folders.extend(linked);
     folders.sort();
     folders.dedup();
@@ -72,7 +78,11 @@ fn candidates() -> Vec<PathBuf> {
 
 impl Kubectl {
     fn at(path: &Path) -> Option<Self> {
-        let output = Command::new(path).args(["version", "--client", "-o", "json"]).stderr(Stdio::null()).output().ok()?;
+        let output = Command::new(path)
+            .args(["version", "--client", "-o", "json"])
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
         let said: Value = serde_json::from_slice(&output.stdout).ok()?;
         let minor: String =
             said["clientVersion"]["minor"].as_str()?.chars().take_while(char::is_ascii_digit).collect();
