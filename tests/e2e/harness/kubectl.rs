@@ -18,6 +18,8 @@ const OLDEST: u32 = 29;
 pub(crate) struct Kubectl {
     path: PathBuf,
     pub(crate) minor: u32,
+    /// One that asks the server for its version and then may start another one.
+    dispatches: bool,
 }
 
 /// What a command has said.
@@ -30,10 +32,10 @@ pub(crate) struct Said {
 
 /// All that are new enough, the newest last. Says what it has found, past the test's capture.
 pub(crate) fn installed() -> Vec<Kubectl> {
-    let mut found: BTreeMap<u32, Kubectl> = BTreeMap::new();
+    let mut found: BTreeMap<(bool, u32), Kubectl> = BTreeMap::new();
     for path in candidates() {
         if let Some(kubectl) = Kubectl::at(&path).filter(|kubectl| kubectl.minor >= OLDEST) {
-            found.entry(kubectl.minor).or_insert(kubectl);
+            found.entry((!kubectl.dispatches, kubectl.minor)).or_insert(kubectl);
         }
     }
     let mut stderr = std::io::stderr();
@@ -84,14 +86,15 @@ impl Kubectl {
             .output()
             .ok()?;
         let said: Value = serde_json::from_slice(&output.stdout).ok()?;
-        let minor: String =
-            said["clientVersion"]["minor"].as_str()?.chars().take_while(char::is_ascii_digit).collect();
-        Some(Self { path: path.to_owned(), minor: minor.parse().ok()? })
+        let client = &said["clientVersion"];
+        let dispatches = client["gitVersion"].as_str()?.contains("dispatcher");
+        let minor: String = client["minor"].as_str()?.chars().take_while(char::is_ascii_digit).collect();
+        Some(Self { path: path.to_owned(), minor: minor.parse().ok()?, dispatches })
     }
 
     /// A command against this API, with a home and a cache of its own.
     pub(crate) fn command(&self, world: &World, api: Api, args: &[&str]) -> Command {
-        let home = world.path(&format!("home-{}", self.minor));
+        let home = world.path(&format!("home-{}-{}", self.minor, self.dispatches));
         let mut command = Command::new(&self.path);
         command
             .env_clear()
