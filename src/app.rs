@@ -29,11 +29,12 @@ use tokio::sync::{Notify, oneshot};
 use crate::admin::{self, State};
 use crate::api::{self, Hub};
 use crate::config::{Config, print_duration};
-use crate::control::Control;
+use crate::control::{Control, NodeOptions};
 use crate::limits;
 use crate::net::machine::{self, Facts};
 use crate::problem::{Problem, Severity};
 use crate::route::compile::CompileOptions;
+use crate::route::permits::Permits;
 use crate::route::plane::{Phase, Plane};
 use crate::route::port::PortSettings;
 use crate::shard;
@@ -101,7 +102,7 @@ pub fn serve(
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
     let facts = Facts::gather();
-    let found = machine::check(&facts, &config.service_node_port_range);
+    let found = machine::check(&facts);
     let (errors, warnings): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|problem| problem.severity == Severity::Error);
     if !errors.is_empty() {
@@ -136,7 +137,8 @@ async fn control(
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
     let mut addresses = Addresses::follow(&config.nodeport_addresses);
-    let control = Control::new(plane.clone(), compile_options(config));
+    let node = NodeOptions { manage_addresses: config.manage_addresses, reserve_ports: config.reserve_ports };
+    let control = Control::new(plane.clone(), compile_options(config)).with_node(node);
     let plan = Plan::new(config, facts);
     let hub = Rc::new(Hub::new(open_store(config)?));
     let mut feed = Feed::new(manifests, hub.clone(), control, state.clone(), plan);
@@ -206,7 +208,10 @@ async fn run(
             }
             () = hub.changed() => feed.follow(),
             () = tokio::time::sleep_until(feed.report_at()) => feed.report(),
-            found = addresses.next() => feed.move_node_ports(found),
+            found = addresses.next() => {
+                feed.move_node_ports(found);
+                feed.look_again();
+            }
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
         }
     }
@@ -275,11 +280,24 @@ pub fn compile_options(config: &Config) -> CompileOptions {
     CompileOptions {
         nodeport_addresses: addresses::at_start(&config.nodeport_addresses),
         cluster_ips: config.cluster_ips,
+        permits: permits(config),
         defaults: PortSettings {
             max_connections: config.max_connections_per_service,
             max_connections_per_client: config.max_connections_per_client,
             idle_timeout: None,
         },
+    }
+}
+
+/// Which addresses Services may take: not those that this process is reached at.
+fn permits(config: &Config) -> Permits {
+    let own = [
+        (config.metrics_bind_address, "metrics-bind-address"),
+        (config.healthz_bind_address, "healthz-bind-address"),
+    ];
+    Permits {
+        external_ip_cidrs: config.external_ip_cidrs.clone(),
+        own: own.into_iter().filter_map(|(address, option)| Some((address?, option))).collect(),
     }
 }
 

@@ -32,6 +32,12 @@ pub const CONNECT_ATTEMPTS: usize = 8;
 /// Clients the affinity ledger of one service port remembers. Beyond it Maglev alone answers.
 pub const AFFINITY_CLIENTS: usize = 65_536;
 
+/// Addresses that one message names; it says how many more there are. With their commands they fill a few lines.
+pub const ADDRESSES_NAMED: usize = 8;
+
+/// Ports that one message names.
+pub const PORTS_NAMED: usize = 8;
+
 /// Bytes of one manifest file.
 pub const MANIFEST_BYTES: u64 = 16 << 20;
 

@@ -45,10 +45,9 @@ impl Feed {
         self.state.on_queued(Seen::now());
         let began = crate::clock::now_micros();
         let before = self.control.generation();
-        let new = self.hub.write(|store| self.manifests.reload(store));
-        self.reporter.report(&new, crate::clock::now());
-        self.apply();
-        self.finish(before, began);
+        let mut new = self.hub.write(|store| self.manifests.reload(store));
+        new.extend(self.apply());
+        self.finish(&new, before, began);
     }
 
     /// Puts in force what clients of the API have changed.
@@ -56,8 +55,8 @@ impl Feed {
         self.state.on_queued(Seen::now());
         let began = crate::clock::now_micros();
         let before = self.control.generation();
-        self.apply();
-        self.finish(before, began);
+        let new = self.apply();
+        self.finish(&new, before, began);
     }
 
     /// Serves node ports on other addresses, if they are others.
@@ -74,9 +73,16 @@ impl Feed {
             self.state.on_queued(Seen::now());
             let began = crate::clock::now_micros();
             let before = self.control.generation();
-            self.apply();
-            self.finish(before, began);
+            let new = self.apply();
+            self.finish(&new, before, began);
         }
+    }
+
+    /// The node has other addresses: one that is served may be among them now, or no more.
+    pub(super) fn look_again(&mut self) {
+        let began = crate::clock::now_micros();
+        let new = self.control.look_again();
+        self.finish(&new, self.control.generation(), began);
     }
 
     /// Tries again what could not be done before.
@@ -84,9 +90,7 @@ impl Feed {
         let began = crate::clock::now_micros();
         let before = self.control.generation();
         let new = self.control.retry();
-        self.reporter.report(&new, crate::clock::now());
-        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
-        self.finish(before, began);
+        self.finish(&new, before, began);
     }
 
     /// Makes Events of the problems of the data plane, soon after a change and now and then, so that they do not expire.
@@ -105,15 +109,17 @@ impl Feed {
         self.control.waiting()
     }
 
-    fn apply(&mut self) {
+    /// Gives the problems that were not there before.
+    fn apply(&mut self) -> Vec<Problem> {
         let (world, version) = self.hub.read(|store| (store.world(), store.version()));
         let new = self.control.apply(world);
-        self.reporter.report(&new, crate::clock::now());
         self.hub.set_applied(version);
-        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
+        new
     }
 
-    fn finish(&mut self, before: u64, began: u64) {
+    fn finish(&mut self, new: &[Problem], before: u64, began: u64) {
+        self.reporter.report(new, crate::clock::now());
+        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
         let files = self.manifests.problems();
         let failing = failing_files(&files);
         let problems = files.iter().chain(self.control.problems()).cloned().collect();

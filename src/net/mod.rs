@@ -6,4 +6,6 @@ pub mod addresses;
 pub mod changes;
 pub mod hold;
 pub mod machine;
+pub mod port_list;
+pub mod routes;
 pub mod socket;

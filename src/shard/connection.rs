@@ -10,7 +10,7 @@ use super::relay::{Ending, relay};
 use super::run::Shard;
 use crate::clock;
 use crate::metrics::counters::PortCounters;
-use crate::net::socket;
+use crate::net::{addresses, socket};
 use crate::route::endpoint::Endpoint;
 use crate::route::plane::{Outcome, SessionRecord};
 use crate::route::port::Admission;
@@ -96,6 +96,9 @@ impl<'a> Session<'a> {
     /// Learns who the client is, and takes a place for it.
     fn admit(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
         self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
+        if !self.frontend.admits(self.client, addresses::is_own) {
+            return Err(Refusal::SourceRange);
+        }
         self.admission = Some(self.frontend.port.try_admit(self.client)?);
         Ok(())
     }

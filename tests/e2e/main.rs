@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod addresses;
 mod balance;
 mod churn;
 mod cli;

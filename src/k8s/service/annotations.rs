@@ -1,8 +1,12 @@
 //! The annotations of ringport: what a Service may ask for beyond the Kubernetes API.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::source_ranges;
 use crate::k8s::field::{FieldProblem, nearest};
 use crate::k8s::model::Algorithm;
 
@@ -11,9 +15,11 @@ const ALGORITHM: &str = "ringport.io/algorithm";
 const MAX_CONNECTIONS: &str = "ringport.io/max-connections";
 const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client";
 const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
+const SOURCE_RANGES: &str = "ringport.io/source-ranges";
 /// Written by ringport into what it shows of a file; it means nothing when it comes back.
 const FILE: &str = super::super::meta::FILE_ANNOTATION;
-const KNOWN: [&str; 4] = [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT];
+const KNOWN: [&str; 5] =
+    [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT, SOURCE_RANGES];
 
 const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("least-connections", Algorithm::LeastConnections),
@@ -29,6 +35,7 @@ pub(super) struct Wishes {
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_client: Option<u32>,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) source_ranges: Arc<[IpNet]>,
 }
 
 /// Reads the annotations of ringport among all of a Service.
@@ -46,6 +53,7 @@ pub(super) fn read(
             MAX_CONNECTIONS_PER_CLIENT => set(&mut wishes.max_connections_per_client, limit(&field, value)),
             FILE => None,
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
+            SOURCE_RANGES => set(&mut wishes.source_ranges, ranges(&field, value)),
             unknown => Some(unknown_annotation(&field, unknown)),
         };
         problems.extend(bad);
@@ -78,6 +86,15 @@ fn limit(field: &str, value: &str) -> Result<Option<u32>, FieldProblem> {
 fn timeout(field: &str, value: &str) -> Result<Option<Duration>, FieldProblem> {
     let rule = "must be a time such as 30s, 5m or 1h, or 0 for never";
     duration(value).map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
+}
+
+/// CIDRs joined by commas; an address is the CIDR of itself.
+fn ranges(field: &str, value: &str) -> Result<Arc<[IpNet]>, FieldProblem> {
+    let rule = "must be CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64";
+    let one = |text: &str| {
+        source_ranges::cidr(text).or_else(|| text.trim().parse::<std::net::IpAddr>().ok().map(IpNet::from))
+    };
+    value.split(',').map(one).collect::<Option<_>>().ok_or_else(|| FieldProblem::invalid(field, value, rule))
 }
 
 /// `0`, or whole numbers with units: `90s`, `1h30m`, `500ms`.
@@ -130,6 +147,7 @@ mod tests {
             (MAX_CONNECTIONS, "100"),
             (MAX_CONNECTIONS_PER_CLIENT, "4294967295"),
             (IDLE_TIMEOUT, "5m"),
+            (SOURCE_RANGES, "192.0.2.9/24, 2001:db8::/64,192.0.2.1"),
             ("other.io/algorithm", "whatever"),
         ]);
         assert_eq!(problems, []);
@@ -140,6 +158,9 @@ mod tests {
                 max_connections: Some(100),
                 max_connections_per_client: Some(u32::MAX),
                 idle_timeout: Some(Duration::from_secs(300)),
+                source_ranges: ["192.0.2.0/24", "2001:db8::/64", "192.0.2.1/32"]
+                    .map(|cidr| cidr.parse().unwrap())
+                    .into(),
             }
         );
     }
@@ -173,6 +194,7 @@ mod tests {
             (MAX_CONNECTIONS, "0"),
             (MAX_CONNECTIONS_PER_CLIENT, "many"),
             (IDLE_TIMEOUT, "30"),
+            (SOURCE_RANGES, "192.0.2.0/24,"),
             ("ringport.io/idletimeout", "30s"),
         ]);
         assert_eq!(wishes, Wishes::default());
@@ -189,6 +211,8 @@ mod tests {
              between 1 and 4294967295",
                 "metadata.annotations[ringport.io/max-connections-per-client]: Invalid value: \"many\": must be \
              a number between 1 and 4294967295",
+                "metadata.annotations[ringport.io/source-ranges]: Invalid value: \"192.0.2.0/24,\": must be \
+             CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
             ]
         );
         assert_eq!(problems[2].severity, Severity::Warning);
