@@ -15,11 +15,11 @@ mod feed;
 pub mod logging;
 mod plan;
 pub mod served;
+mod serving;
 mod shards;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -128,7 +128,7 @@ async fn control(
     let state = Rc::new(State::new(plane.clone()));
 
     // Before anything is served, so that no Service gets its address.
-    let api = config.api.as_ref().map(|address| api::Server::bind(config, address)).transpose()?;
+    let server = config.api.as_ref().map(|address| api::Server::bind(config, address)).transpose()?;
 
     // The files are watched before they are read, so that no change is missed.
     let manifests = Manifests::new(inputs);
@@ -140,7 +140,7 @@ async fn control(
     let node = NodeOptions { manage_addresses: config.manage_addresses, reserve_ports: config.reserve_ports };
     let control = Control::new(plane.clone(), compile_options(config)).with_node(node);
     let plan = Plan::new(config, facts);
-    let hub = Rc::new(Hub::new(open_store(config)?));
+    let hub = Rc::new(Hub::new(serving::open_store(config)?));
     let mut feed = Feed::new(manifests, hub.clone(), control, state.clone(), plan);
     feed.reload();
 
@@ -155,8 +155,8 @@ async fn control(
     let failed = match until_applied(&plane, &mut ended).await {
         Some(error) => Some(error),
         None => {
-            if let Some(api) = api {
-                start_api(api, &hub);
+            if let Some(server) = server {
+                serving::start(server, &hub);
             }
             tell(config, &state);
             hub.read(|store| on_serving(&state, store));
@@ -310,19 +310,6 @@ pub fn store_options(config: &Config) -> store::Options {
     }
 }
 
-/// The store: one that remembers, where there is an API to be asked.
-fn open_store(config: &Config) -> Result<Store, Error> {
-    let options = store_options(config);
-    if config.api.is_none() {
-        return Ok(Store::for_files(options));
-    }
-    if config.state_dir.is_none() {
-        tracing::warn!("--state-dir is not given: objects of the API are gone when this process ends");
-    }
-    let folder = config.state_dir.as_deref().map(Path::new);
-    Store::open(options, folder).map_err(|problem| Error::State(Box::new(problem)))
-}
-
 fn open_access_log(path: &str, state: &Rc<State>) -> Result<AccessLog, Error> {
     AccessLog::start(path, &state.plane, state.clone())
         .map_err(|reason| Error::AccessLog { path: path.to_owned(), reason })
@@ -357,17 +344,6 @@ fn bind(
             Ok(None)
         }
     }
-}
-
-/// Answers clients of the API from now on.
-fn start_api(api: api::Server, hub: &Rc<Hub>) {
-    tracing::info!("--api: a Kubernetes API at {}", api.url());
-    let hub = hub.clone();
-    tokio::task::spawn_local(async move {
-        if let Err(error) = api.serve(hub).await {
-            tracing::error!(%error, "the API has ended");
-        }
-    });
 }
 
 /// Says what is served.

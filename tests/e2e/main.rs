@@ -10,8 +10,8 @@
     reason = "a test says what is wrong by failing"
 )]
 
-mod api;
 mod addresses;
+mod api;
 mod balance;
 mod churn;
 mod cli;
