@@ -1,7 +1,7 @@
 //! Wires everything: the order of start, drain and stop.
 //!
 //! ```text
-//! start   what the machine allows → manifests → first snapshot → shards → admin → serve
+//! start   what the machine allows → API's address → manifests → first snapshot → shards → admin → API → serve
 //! drain   SIGTERM or SIGINT: not ready, accept nothing new, wait for sessions
 //! stop    sessions over, --drain-timeout passed, or a second signal: cut what is left
 //! ```
@@ -15,6 +15,7 @@ mod feed;
 pub mod logging;
 mod plan;
 pub mod served;
+mod serving;
 mod shards;
 
 use std::io;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::admin::{self, State};
+use crate::api::{self, Hub};
 use crate::config::{Config, print_duration};
 use crate::control::{Control, NodeOptions};
 use crate::limits;
@@ -69,6 +71,12 @@ pub enum Error {
         #[source]
         reason: io::Error,
     },
+    /// The API cannot be served.
+    #[error(transparent)]
+    Api(#[from] api::Error),
+    /// The objects of the API cannot be kept, or those from before not be read.
+    #[error("--state-dir: {0}")]
+    State(Box<Problem>),
     /// The access log cannot be opened.
     #[error("--access-log {path} cannot be opened")]
     AccessLog {
@@ -119,6 +127,9 @@ async fn control(
     let plane = Arc::new(Plane::new(placement.len()));
     let state = Rc::new(State::new(plane.clone()));
 
+    // Before anything is served, so that no Service gets its address.
+    let server = config.api.as_ref().map(|address| api::Server::bind(config, address)).transpose()?;
+
     // The files are watched before they are read, so that no change is missed.
     let manifests = Manifests::new(inputs);
     let changes = Arc::new(Notify::new());
@@ -129,7 +140,8 @@ async fn control(
     let node = NodeOptions { manage_addresses: config.manage_addresses, reserve_ports: config.reserve_ports };
     let control = Control::new(plane.clone(), compile_options(config)).with_node(node);
     let plan = Plan::new(config, facts);
-    let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone(), plan);
+    let hub = Rc::new(Hub::new(serving::open_store(config)?));
+    let mut feed = Feed::new(manifests, hub.clone(), control, state.clone(), plan);
     feed.reload();
 
     let log = match &config.access_log {
@@ -143,8 +155,11 @@ async fn control(
     let failed = match until_applied(&plane, &mut ended).await {
         Some(error) => Some(error),
         None => {
+            if let Some(server) = server {
+                serving::start(server, &hub);
+            }
             tell(config, &state);
-            on_serving(&state, &feed.store);
+            hub.read(|store| on_serving(&state, store));
             run(&mut feed, &changes, &mut addresses, &mut signals, &mut ended, log.as_ref()).await
         }
     };
@@ -178,6 +193,7 @@ async fn run(
     ended: &mut oneshot::Receiver<io::Result<()>>,
     log: Option<&AccessLog>,
 ) -> Option<io::Error> {
+    let hub = feed.hub.clone();
     loop {
         let waiting = feed.waiting();
         tokio::select! {
@@ -190,6 +206,8 @@ async fn run(
                 settle(changes).await;
                 feed.reload();
             }
+            () = hub.changed() => feed.follow(),
+            () = tokio::time::sleep_until(feed.report_at()) => feed.report(),
             found = addresses.next() => {
                 feed.move_node_ports(found);
                 feed.look_again();

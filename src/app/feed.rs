@@ -1,38 +1,43 @@
-//! From files to a published snapshot: manifests → store → control, whenever something has changed.
+//! From files and the API to a published snapshot: manifests → store → control, whenever something has changed.
 
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::logging::Reporter;
 use super::plan::Plan;
 use crate::admin::{Seen, State};
+use crate::api::Hub;
 use crate::control::Control;
 use crate::limits;
 use crate::problem::{Problem, Severity};
 use crate::route::compile::NodePortAddresses;
 use crate::source::manifests::Manifests;
-use crate::store::Store;
 
-/// All that turns files into snapshots.
+/// All that turns objects into snapshots.
 pub(super) struct Feed {
     pub(super) manifests: Manifests,
-    pub(super) store: Store,
+    /// The store, which the API changes as well.
+    pub(super) hub: Rc<Hub>,
     pub(super) control: Control,
     pub(super) state: Rc<State>,
     plan: Plan,
     reporter: Reporter,
+    report_at: Instant,
 }
 
 impl Feed {
     pub(super) fn new(
         manifests: Manifests,
-        store: Store,
+        hub: Rc<Hub>,
         control: Control,
         state: Rc<State>,
         plan: Plan,
     ) -> Self {
-        Self { manifests, store, control, state, plan, reporter: Reporter::default() }
+        let report_at = Instant::now();
+        Self { manifests, hub, control, state, plan, reporter: Reporter::default(), report_at }
     }
 
     /// Reads what has changed and puts it in force.
@@ -40,8 +45,17 @@ impl Feed {
         self.state.on_queued(Seen::now());
         let began = crate::clock::now_micros();
         let before = self.control.generation();
-        let mut new = self.manifests.reload(&mut self.store);
-        new.extend(self.control.apply(self.store.world()));
+        let mut new = self.hub.write(|store| self.manifests.reload(store));
+        new.extend(self.apply());
+        self.finish(&new, before, began);
+    }
+
+    /// Puts in force what clients of the API have changed.
+    pub(super) fn follow(&mut self) {
+        self.state.on_queued(Seen::now());
+        let began = crate::clock::now_micros();
+        let before = self.control.generation();
+        let new = self.apply();
         self.finish(&new, before, began);
     }
 
@@ -59,7 +73,7 @@ impl Feed {
             self.state.on_queued(Seen::now());
             let began = crate::clock::now_micros();
             let before = self.control.generation();
-            let new = self.control.apply(self.store.world());
+            let new = self.apply();
             self.finish(&new, before, began);
         }
     }
@@ -79,13 +93,33 @@ impl Feed {
         self.finish(&new, before, began);
     }
 
+    /// Makes Events of the problems of the data plane, soon after a change and now and then, so that they do not expire.
+    pub(super) fn report(&mut self) {
+        self.report_at = Instant::now() + limits::EVENTS_INTERVAL;
+        self.hub.write(|store| store.report(self.control.problems()));
+    }
+
+    /// When [`Feed::report`] is due.
+    pub(super) fn report_at(&self) -> Instant {
+        self.report_at
+    }
+
     /// Whether [`Feed::retry`] has something to do.
     pub(super) fn waiting(&self) -> bool {
         self.control.waiting()
     }
 
+    /// Gives the problems that were not there before.
+    fn apply(&mut self) -> Vec<Problem> {
+        let (world, version) = self.hub.read(|store| (store.world(), store.version()));
+        let new = self.control.apply(world);
+        self.hub.set_applied(version);
+        new
+    }
+
     fn finish(&mut self, new: &[Problem], before: u64, began: u64) {
         self.reporter.report(new, crate::clock::now());
+        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
         let files = self.manifests.problems();
         let failing = failing_files(&files);
         let problems = files.iter().chain(self.control.problems()).cloned().collect();

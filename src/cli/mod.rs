@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod kubeconfig;
 mod pods;
 mod run;
 
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::api::CredentialsError;
 use crate::app::{self, logging};
 use crate::config::{Config, ConfigError};
 use args::{Asked, Verb};
@@ -27,8 +29,16 @@ enum Error {
     #[error(transparent)]
     App(#[from] app::Error),
     /// No manifests were named.
-    #[error("there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input")]
-    NoManifests,
+    #[error(
+        "there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input{0}"
+    )]
+    NoManifests(&'static str),
+    /// `kubeconfig` has nothing to say.
+    #[error("there is no kubeconfig: {0}")]
+    NoKubeconfig(&'static str),
+    /// The certificate or the token of the API.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// `check` found that something is refused. It has been printed.
     #[error("{0} refused")]
     Refused(String),
@@ -62,7 +72,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             print_error(&format!("ringport: {}\n", chain(&error)));
             // As clap: 2 is for what was written wrong on the command line or in the configuration.
-            ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests) { 2 } else { 1 })
+            ExitCode::from(
+                if matches!(error, Error::Config(_) | Error::NoManifests(_) | Error::NoKubeconfig(_)) {
+                    2
+                } else {
+                    1
+                },
+            )
         }
     }
 }
@@ -81,6 +97,7 @@ fn command(asked: &Asked) -> Result<(), Error> {
     match verb {
         Verb::Run => run::run(&config),
         Verb::Check => check::check(&config),
+        Verb::Kubeconfig => kubeconfig::kubeconfig(&config),
         Verb::Demo | Verb::Version => demo::demo(&config),
     }
 }

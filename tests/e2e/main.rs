@@ -11,6 +11,7 @@
 )]
 
 mod addresses;
+mod api;
 mod balance;
 mod churn;
 mod cli;

@@ -54,6 +54,9 @@ pub(crate) struct Ringport {
     exited: bool,
 }
 
+/// Node ports of tests are whatever is free.
+const WIDE_RANGE: [&str; 2] = ["--service-node-port-range", "1024-65535"];
+
 impl Ringport {
     /// Starts it on the manifests of a world, with these options, and waits until it is ready.
     pub(crate) fn start(world: &World, args: &[&str]) -> Self {
@@ -101,7 +104,8 @@ impl Ringport {
         let (log, access_log) = (world.path("log"), world.path("access.log"));
         let output = File::create(&log).unwrap();
         let child = command
-            .args(["run", "--service-node-port-range", "1024-65535"])
+            .arg("run")
+            .args(if args.contains(&"--service-node-port-range") { [].as_slice() } else { &WIDE_RANGE })
             .args(["--healthz-bind-address", &healthz.to_string()])
             .args(["--metrics-bind-address", &metrics.to_string()])
             .arg("--access-log")
