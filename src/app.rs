@@ -28,7 +28,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::admin::{self, State};
 use crate::api::{self, Hub};
-use crate::config::{Config, print_duration};
+use crate::config::{ApiAddress, Config, print_duration};
 use crate::control::{Control, NodeOptions};
 use crate::limits;
 use crate::net::machine::{self, Facts};
@@ -291,7 +291,12 @@ pub fn compile_options(config: &Config) -> CompileOptions {
 
 /// Which addresses Services may take: not those that this process is reached at.
 fn permits(config: &Config) -> Permits {
+    let api = match config.api {
+        Some(ApiAddress::Tcp(address)) => Some(address),
+        _ => None,
+    };
     let own = [
+        (api, "api"),
         (config.metrics_bind_address, "metrics-bind-address"),
         (config.healthz_bind_address, "healthz-bind-address"),
     ];
