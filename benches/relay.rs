@@ -57,6 +57,7 @@ fn balancer(pod: SocketAddr, splice: bool) -> (Arc<Plane>, SocketAddr) {
         kind: FrontendKind::ExternalIp,
         port: Arc::new(PortRoute::new(state, PortSettings::default())),
         targets: Arc::new(Targets::new(vec![Arc::new(endpoint)], Picker::default())),
+        serving: Arc::default(),
     };
     plane.publish(RoutingSnapshot::new(1, [(key, Arc::new(frontend))].into_iter().collect()));
     while plane.applied() < 1 {

@@ -257,6 +257,8 @@ pub fn compile_options(config: &Config) -> CompileOptions {
             max_connections: config.max_connections_per_service,
             max_connections_per_client: config.max_connections_per_client,
             idle_timeout: None,
+            udp_timeout: None,
+            udp_stream_timeout: None,
         },
     }
 }

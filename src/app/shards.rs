@@ -41,6 +41,12 @@ pub(super) fn options(
         connect_timeout: config.connect_timeout,
         idle_timeout: config.idle_timeout,
         half_closed_timeout: config.half_closed_timeout,
+        udp: shard::UdpTimeouts {
+            unanswered: nonzero(config.conntrack_udp_timeout)
+                .unwrap_or(shard::UdpTimeouts::default().unanswered),
+            stream: nonzero(config.conntrack_udp_timeout_stream)
+                .unwrap_or(shard::UdpTimeouts::default().stream),
+        },
         tcp: TcpOptions {
             nodelay: config.tcp_nodelay,
             keepalive: nonzero(config.keepalive_time).map(|time| Keepalive {

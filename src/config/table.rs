@@ -233,6 +233,27 @@ pub static ROWS: &[Row] = &[
               default is kube-proxy's for connections in CLOSE_WAIT.",
     },
     Row {
+        flag: "conntrack-udp-timeout",
+        short: None,
+        key: "conntrackUDPTimeout",
+        default: "30s",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.conntrack_udp_timeout, Duration::ZERO..=YEAR),
+        doc: "A UDP flow that its pod has not answered is forgotten after this long without a datagram, and so is one \
+              whose datagrams all came within two seconds. 0s, kube-proxy's default, means 30s too. A Service's \
+              annotation ringport.io/udp-timeout overrides it.",
+    },
+    Row {
+        flag: "conntrack-udp-timeout-stream",
+        short: None,
+        key: "conntrackUDPTimeoutStream",
+        default: "2m",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.conntrack_udp_timeout_stream, Duration::ZERO..=YEAR),
+        doc: "A UDP flow in both directions is forgotten after this long without a datagram. 0s, kube-proxy's default, \
+              means 2m too. A Service's annotation ringport.io/udp-stream-timeout overrides it.",
+    },
+    Row {
         flag: "drain-timeout",
         short: None,
         key: "drainTimeout",
@@ -474,6 +495,8 @@ pub(super) fn blank() -> Config {
         connect_timeout: Duration::ZERO,
         drain_timeout: Duration::ZERO,
         idle_timeout: Duration::ZERO,
+        conntrack_udp_timeout: Duration::ZERO,
+        conntrack_udp_timeout_stream: Duration::ZERO,
         half_closed_timeout: Duration::ZERO,
         keepalive_time: Duration::ZERO,
         keepalive_interval: Duration::ZERO,

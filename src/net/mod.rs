@@ -4,5 +4,7 @@
 
 pub mod addresses;
 pub mod hold;
+mod hold_udp;
 pub mod machine;
 pub mod socket;
+pub mod udp;

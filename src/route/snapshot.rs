@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 pub use crate::route::endpoint::Endpoint;
 pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
 pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
-use crate::types::{Protocol, ServicePortName};
+use crate::types::{EndpointAddr, Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,6 +106,9 @@ pub struct Frontend {
     pub port: Arc<PortRoute>,
     /// Where its connections go: the Cluster or the Local list of semantics §3a.
     pub targets: Arc<Targets>,
+    /// For UDP: the endpoints that keep the flows they have, sorted: all that are serving, of any policy and
+    /// topology, terminating ones too (semantics §3c). Empty for TCP, whose sessions end by themselves.
+    pub serving: Arc<[EndpointAddr]>,
 }
 
 /// As in `TCP 10.0.0.1:80`, or `TCP *:30080` for every address.

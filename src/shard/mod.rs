@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   listeners ── accept ── connection: pick → connect → relay → account
-//!       ▲                                                   │
+//!       ▲   udp/: front ── flow table ── flow               │
 //!   run: apply a snapshot, drain, stop                      └─ relay/: pump (copy ⇄ splice), half-close, resets
 //! ```
 //!
@@ -19,6 +19,7 @@ mod connection;
 mod listeners;
 mod relay;
 mod run;
+mod udp;
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -29,6 +30,7 @@ use rustix::event::EventfdFlags;
 
 use crate::net::socket::TcpOptions;
 use crate::route::plane::Plane;
+pub use udp::Timeouts as UdpTimeouts;
 
 /// What the data plane is told once, at start.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// End of a session of which one side has said FIN, when nothing has moved for this long; zero is never.
     pub half_closed_timeout: Duration,
+    /// End of a UDP flow in which nothing has moved for this long.
+    pub udp: UdpTimeouts,
     /// Socket options.
     pub tcp: TcpOptions,
     /// Whether bulk directions are spliced.
@@ -59,6 +63,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
             half_closed_timeout: Duration::from_secs(3600),
+            udp: UdpTimeouts::default(),
             tcp: TcpOptions::default(),
             splice: true,
             pipes: crate::limits::PIPES_PER_SHARD,

@@ -23,3 +23,4 @@ mod pressure;
 mod relay;
 mod reload;
 mod resets;
+mod udp;

@@ -11,7 +11,10 @@ const ALGORITHM: &str = "ringport.io/algorithm";
 const MAX_CONNECTIONS: &str = "ringport.io/max-connections";
 const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client";
 const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
-const KNOWN: [&str; 4] = [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT];
+const UDP_TIMEOUT: &str = "ringport.io/udp-timeout";
+const UDP_STREAM_TIMEOUT: &str = "ringport.io/udp-stream-timeout";
+const KNOWN: [&str; 6] =
+    [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT, UDP_STREAM_TIMEOUT, UDP_TIMEOUT];
 
 const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("least-connections", Algorithm::LeastConnections),
@@ -27,6 +30,8 @@ pub(super) struct Wishes {
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_client: Option<u32>,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) udp_timeout: Option<Duration>,
+    pub(super) udp_stream_timeout: Option<Duration>,
 }
 
 /// Reads the annotations of ringport among all of a Service.
@@ -43,6 +48,8 @@ pub(super) fn read(
             MAX_CONNECTIONS => set(&mut wishes.max_connections, limit(&field, value)),
             MAX_CONNECTIONS_PER_CLIENT => set(&mut wishes.max_connections_per_client, limit(&field, value)),
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
+            UDP_TIMEOUT => set(&mut wishes.udp_timeout, some_time(&field, value)),
+            UDP_STREAM_TIMEOUT => set(&mut wishes.udp_stream_timeout, some_time(&field, value)),
             unknown => Some(unknown_annotation(&field, unknown)),
         };
         problems.extend(bad);
@@ -75,6 +82,13 @@ fn limit(field: &str, value: &str) -> Result<Option<u32>, FieldProblem> {
 fn timeout(field: &str, value: &str) -> Result<Option<Duration>, FieldProblem> {
     let rule = "must be a time such as 30s, 5m or 1h, or 0 for never";
     duration(value).map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
+}
+
+/// A flow that never ends would keep its place for ever: a client cannot close it.
+fn some_time(field: &str, value: &str) -> Result<Option<Duration>, FieldProblem> {
+    let rule = "must be a time such as 500ms, 30s or 5m";
+    let time = duration(value).filter(|time| !time.is_zero());
+    time.map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
 }
 
 /// `0`, or whole numbers with units: `90s`, `1h30m`, `500ms`.
@@ -127,6 +141,8 @@ mod tests {
             (MAX_CONNECTIONS, "100"),
             (MAX_CONNECTIONS_PER_CLIENT, "4294967295"),
             (IDLE_TIMEOUT, "5m"),
+            (UDP_TIMEOUT, "500ms"),
+            (UDP_STREAM_TIMEOUT, "5m"),
             ("other.io/algorithm", "whatever"),
         ]);
         assert_eq!(problems, []);
@@ -137,6 +153,8 @@ mod tests {
                 max_connections: Some(100),
                 max_connections_per_client: Some(u32::MAX),
                 idle_timeout: Some(Duration::from_secs(300)),
+                udp_timeout: Some(Duration::from_millis(500)),
+                udp_stream_timeout: Some(Duration::from_secs(300)),
             }
         );
     }
@@ -170,6 +188,7 @@ mod tests {
             (MAX_CONNECTIONS, "0"),
             (MAX_CONNECTIONS_PER_CLIENT, "many"),
             (IDLE_TIMEOUT, "30"),
+            (UDP_TIMEOUT, "0"),
             ("ringport.io/idletimeout", "30s"),
         ]);
         assert_eq!(wishes, Wishes::default());
@@ -186,6 +205,8 @@ mod tests {
              between 1 and 4294967295",
                 "metadata.annotations[ringport.io/max-connections-per-client]: Invalid value: \"many\": must be \
              a number between 1 and 4294967295",
+                "metadata.annotations[ringport.io/udp-timeout]: Invalid value: \"0\": must be a time such as \
+             500ms, 30s or 5m",
             ]
         );
         assert_eq!(problems[2].severity, Severity::Warning);

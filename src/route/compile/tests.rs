@@ -129,7 +129,7 @@ fn policies_choose_the_list_by_kind_of_frontend() {
 }
 
 #[test]
-fn tcp_and_udp_ports_of_one_number_are_two_and_all_but_tcp_is_a_warning() {
+fn tcp_and_udp_ports_of_one_number_are_two_and_sctp_is_a_warning() {
     let mut dns = service("dns", 30053, 0);
     dns.ports = vec![
         port("tcp", Protocol::Tcp, 53, Some(30053)),
@@ -149,10 +149,7 @@ fn tcp_and_udp_ports_of_one_number_are_two_and_all_but_tcp_is_a_warning() {
     );
     assert_eq!(
         problems(&compiled),
-        [
-            "Service default/dns: spec.ports[1].protocol: UDP ports are not served yet (use TCP)",
-            "Service default/dns: spec.ports[2].protocol: SCTP ports are not served (use TCP)",
-        ]
+        ["Service default/dns: spec.ports[2].protocol: SCTP ports are not served (use TCP or UDP)"]
     );
     assert_eq!(compiled.problems[0].severity, Severity::Warning);
 }
@@ -253,6 +250,8 @@ fn a_service_that_says_nothing_gets_the_limits_of_the_options() {
         max_connections: Some(7),
         max_connections_per_client: Some(3),
         idle_timeout: Some(Duration::from_secs(9)),
+        udp_timeout: Some(Duration::from_secs(10)),
+        udp_stream_timeout: None,
     };
     let mut compiler = with_options(CompileOptions { defaults, ..CompileOptions::default() });
     let own = Service { max_connections: Some(10), ..service("own", 30081, 1) };

@@ -21,7 +21,7 @@ fn endpoints(count: usize) -> Vec<Arc<Endpoint>> {
 }
 
 fn targets(count: usize, algorithm: Algorithm) -> Targets {
-    Targets::new(endpoints(count), Picker { algorithm, affinity: None })
+    Targets::new(endpoints(count), Picker { algorithm, ..Picker::default() })
 }
 
 fn client(i: u32) -> ClientAddr {
@@ -205,7 +205,7 @@ fn p4_clients_get_endpoints_of_their_family_where_there_are_any() {
     let both = ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80", "[fd00::2]:80"].map(endpoint).to_vec();
     let clients = |text: &str| ClientAddr(SocketAddr::new(text.parse().unwrap(), 1));
     for algorithm in [Algorithm::Random, Algorithm::Maglev] {
-        let picker = Picker { algorithm, affinity: None };
+        let picker = Picker { algorithm, ..Picker::default() };
         let dual = Targets::new(both.clone(), picker.clone());
         let only = |range: std::ops::Range<usize>| Targets::new(both[range].to_vec(), picker.clone());
         for random in randoms().take(100) {

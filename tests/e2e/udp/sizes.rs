@@ -1,0 +1,63 @@
+//! Datagrams of every size, many at once, and several in one.
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+
+use ringport::net::udp::{Route, send};
+
+use super::peers::{Fleet, ask, client};
+use crate::harness::bytes::{Stream, seed};
+use crate::harness::wait::until;
+
+#[test]
+fn datagrams_of_every_size_go_both_ways_whole() {
+    let fleet = Fleet::start(1, &[]);
+    let client = client(fleet.node);
+    let mut stream = Stream::new(seed());
+    // The pod adds its name to the answer: 65,507 is the largest there is.
+    for size in [0, 1, 511, 1472, 1473, 9000, 32_768, 65_000, 65_507 - "pod-0:".len()] {
+        assert_eq!(ask(&client, &stream.next(size)).unwrap(), "pod-0", "{size} bytes");
+    }
+    // Upwards it is whole at that size, downwards the pod has cut it.
+    client.send(&stream.next(65_507)).unwrap();
+    assert_eq!(client.recv(&mut vec![0; 70_000]).unwrap(), 65_507);
+    let metrics = fleet.ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
+}
+
+#[test]
+fn a_burst_larger_than_all_receive_buffers_is_delivered() {
+    let fleet = Fleet::start(1, &["--shards", "1"]);
+    let client = client(fleet.node);
+    ask(&client, b"?").unwrap();
+    fleet.pod("pod-0").mute();
+    // What the kernel lets wait for the pod is some 200 datagrams; ringport's own sockets hold more.
+    for burst in 1..=50 {
+        for _ in 0..100 {
+            client.send(b"burst").unwrap();
+        }
+        until("all have come", || (fleet.pod("pod-0").received() > burst * 100).then_some(()));
+    }
+    let metrics = fleet.ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 5_001);
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
+}
+
+#[test]
+fn datagrams_that_come_together_arrive_one_by_one() {
+    let fleet = Fleet::start(1, &[]);
+    let socket = client(fleet.node);
+    ask(&socket, b"?").unwrap();
+    let socket: OwnedFd = socket.into();
+    let payload: Vec<u8> = (0..30_500u32).map(|i| i as u8).collect();
+    send(&socket, &Route::default(), &payload, Some(1_000)).unwrap();
+    let socket = UdpSocket::from(socket);
+    let mut buffer = vec![0; 70_000];
+    for part in payload.chunks(1_000) {
+        let n = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..n], [b"pod-0:", part].concat());
+    }
+    let metrics = fleet.ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 32);
+    assert_eq!(metrics.sum("ringport_bytes_total", &["direction=\"up\""]), 30_501);
+}
