@@ -103,6 +103,8 @@ fn service(i: u32, affinity: bool) -> Service {
         max_connections: None,
         max_connections_per_client: None,
         idle_timeout: None,
+        udp_timeout: None,
+        udp_stream_timeout: None,
     }
 }
 

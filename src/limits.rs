@@ -30,7 +30,10 @@ pub const DATAGRAM_BUFFER_BYTES: usize = 65_728;
 /// 5,000 small ones. `net.core.rmem_max` caps it without CAP_NET_ADMIN.
 pub const UDP_FRONTEND_BUFFER: usize = 4 << 20;
 
-/// The same for the socket of a busy flow. A quiet one keeps the kernel's default.
+/// Bytes of replies on their way out of such a socket: all flows of the frontend share it.
+pub const UDP_SEND_BUFFER: i32 = 2 << 20;
+
+/// The same as [`UDP_FRONTEND_BUFFER`] for the socket of a busy flow. A quiet one keeps the kernel's default.
 pub const UDP_FLOW_BUFFER: usize = 1 << 20;
 
 /// Datagrams from its pod that make a flow a busy one.

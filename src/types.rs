@@ -185,7 +185,7 @@ labels! {
 
 labels! {
     /// Why a datagram went no further.
-    Drop {
+    DropReason {
         /// The kernel had no room left in the buffer of the socket it came to.
         ReceiveBuffer = "receive_buffer",
         /// The kernel had no room left in the buffer of the socket it should leave by.

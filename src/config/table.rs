@@ -182,7 +182,8 @@ pub static ROWS: &[Row] = &[
             "sessions",
             "what the limit on open files allows, with a reserve",
         ),
-        doc: "Sessions at a time, all shards together. A connection beyond them is refused at once.",
+        doc: "Sessions at a time, all shards together. A connection beyond them is refused at once. UDP flows are sessions, \
+              and may be half of them; beyond that the oldest one gives way.",
     },
     Row {
         flag: "max-connections-per-service",

@@ -7,7 +7,6 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::k8s::model::Service;
-use crate::problem::Severity;
 use crate::route::compile::NodePortAddresses;
 use crate::route::fixture::{WorldExt, service, world};
 use crate::types::Protocol;

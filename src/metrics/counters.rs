@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::counter::Counter;
 use crate::ring::RingCounters;
-use crate::types::{ConnectFailure, Direction, Drop, EndReason, Label, Refusal};
+use crate::types::{ConnectFailure, Direction, DropReason, EndReason, Label, Refusal};
 
 /// One counter for each value of a label.
 #[derive(Debug)]
@@ -80,9 +80,9 @@ pub struct PortCounters {
     /// Datagrams delivered to pods and to clients.
     pub datagrams: Bytes,
     /// Datagrams from clients that were not delivered, by reason.
-    pub dropped_up: Labelled<Drop>,
+    pub dropped_up: Labelled<DropReason>,
     /// Datagrams from pods that were not delivered, by reason.
-    pub dropped_down: Labelled<Drop>,
+    pub dropped_down: Labelled<DropReason>,
     /// Times; made with the first session.
     pub times: Times,
 }
@@ -98,7 +98,7 @@ pub struct Bytes {
 
 impl PortCounters {
     /// Datagrams of one direction that were not delivered.
-    pub fn dropped(&self, direction: Direction) -> &Labelled<Drop> {
+    pub fn dropped(&self, direction: Direction) -> &Labelled<DropReason> {
         match direction {
             Direction::Up => &self.dropped_up,
             Direction::Down => &self.dropped_down,

@@ -4,7 +4,7 @@ use super::Process;
 use super::counters::{EndpointCounters, Labelled, PerShard, PortCounters, ShardCounters};
 use super::histogram::{Buckets, CONNECT_BOUNDS, SESSION_BOUNDS, Which};
 use crate::counter::Counter;
-use crate::types::{Direction, Drop, Label};
+use crate::types::{Direction, DropReason, Label};
 
 /// One metric.
 pub struct Metric {
@@ -74,7 +74,7 @@ fn accepted(port: &PerShard<PortCounters>) -> bool {
 }
 
 fn seen_datagrams(port: &PerShard<PortCounters>) -> bool {
-    let dropped = |c: &PortCounters| Drop::ALL.iter().any(|reason| c.dropped_up.of(*reason).get() > 0);
+    let dropped = |c: &PortCounters| DropReason::ALL.iter().any(|reason| c.dropped_up.of(*reason).get() > 0);
     sum(port, |c| &c.datagrams.up) > 0 || port.iter().any(dropped)
 }
 
@@ -305,7 +305,7 @@ pub static METRICS: &[Metric] = &[
         labels: &["direction", "reason"],
         read: Read::Port(|port, out| {
             for (direction, name) in [(Direction::Up, "up"), (Direction::Down, "down")] {
-                for reason in Drop::ALL.iter().filter(|_| seen_datagrams(port)) {
+                for reason in DropReason::ALL.iter().filter(|_| seen_datagrams(port)) {
                     let count = sum(port, |c| c.dropped(direction).of(*reason));
                     out(&[("direction", name), ("reason", reason.label())], count);
                 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::socket;
@@ -38,6 +39,9 @@ fn frontend_on(address: SocketAddr) -> io::Result<OwnedFd> {
         }
     }
     tune(&socket, limits::UDP_FRONTEND_BUFFER);
+    if set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, limits::UDP_SEND_BUFFER).is_err() {
+        let _ = set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, limits::UDP_SEND_BUFFER);
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -115,6 +119,11 @@ fn is_of_the_way(error: &io::Error) -> bool {
 }
 
 fn send_message(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
+    if route.to.is_none() && segment.is_none() {
+        // Cheaper than sendmsg(2), and most datagrams to pods are of this kind.
+        rustix::net::send(socket, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        return Ok(());
+    }
     let to = route.to.map(socket2::SockAddr::from);
     let mut control = Control::new();
     match route.from {

@@ -89,6 +89,7 @@ async fn follow(shard: &Rc<Shard>, bell: &OwnedFd) {
             udp.drain();
             listeners.close_all(shard).await;
             drain(shard, &udp, bell).await;
+            udp.stop();
             return;
         }
         wait_for_change(shard, bell, listeners.retry_in().or(udp.retry_in())).await;

@@ -222,6 +222,39 @@ fn p4_clients_get_endpoints_of_their_family_where_there_are_any() {
 }
 
 #[test]
+fn flows_are_spread_by_address_and_port_and_keep_their_endpoint_whoever_asks() {
+    let of = |count| Targets::new(endpoints(count), Picker { flows: true, ..Picker::default() });
+    let (targets, same, more) = (of(10), of(10), of(11));
+    let mut counts = HashMap::new();
+    let (mut moved, mut randoms) = (0, randoms());
+    for port in 1..=20_000u16 {
+        let flow = ClientAddr((std::net::Ipv4Addr::new(192, 0, 2, 1), port).into());
+        let mut first =
+            |t: &Targets| t.candidates(flow, NOW, randoms.next().unwrap()).next_endpoint().unwrap().addr;
+        let chosen = first(&targets);
+        assert_eq!(chosen, first(&same), "a hash of the flow, not chance");
+        if chosen != first(&more) {
+            moved += 1;
+        }
+        *counts.entry(chosen).or_insert(0) += 1;
+    }
+    assert_even(&counts, 10);
+    // A new endpoint takes its share of 1,818, and little more.
+    assert!((1_500..3_000).contains(&moved), "{moved} moved");
+}
+
+#[test]
+fn flows_follow_affinity_and_other_algorithms_where_a_service_has_them() {
+    let by = |algorithm| Targets::new(endpoints(10), Picker { algorithm, flows: true, affinity: None });
+    let ports = |targets: &Targets| -> HashSet<EndpointAddr> {
+        let flow = |port| ClientAddr((std::net::Ipv4Addr::new(192, 0, 2, 1), port).into());
+        (1..100).map(|port| targets.candidates(flow(port), NOW, 1).next_endpoint().unwrap().addr).collect()
+    };
+    assert_eq!(ports(&by(Algorithm::Maglev)).len(), 1, "the client's address decides");
+    assert_eq!(ports(&by(Algorithm::RoundRobin)).len(), 10);
+}
+
+#[test]
 fn without_endpoints_there_is_no_candidate() {
     for algorithm in
         [Algorithm::Random, Algorithm::RoundRobin, Algorithm::LeastConnections, Algorithm::Maglev]

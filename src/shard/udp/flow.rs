@@ -18,7 +18,7 @@ use crate::ring::{Arrived, Datagram, Datagrams, RingFd};
 use crate::route::endpoint::Endpoint;
 use crate::route::plane::{Outcome, SessionRecord};
 use crate::route::port::{Admission, PortRoute};
-use crate::types::{ClientAddr, Direction, Drop, EndReason};
+use crate::types::{ClientAddr, Direction, DropReason, EndReason};
 
 /// See the module. It is over when its place in the table is: then its task ends, and the socket is closed.
 pub(super) struct Flow {
@@ -66,7 +66,7 @@ impl Udp {
         let stats = flow.port.stats.of(self.shard.index);
         overflown(&flow.overflows, datagram, stats, Direction::Down);
         if datagram.truncated {
-            return stats.dropped_down.of(Drop::Truncated).add(datagram.count());
+            return stats.dropped_down.of(DropReason::Truncated).add(datagram.count());
         }
         let before = flow.down.datagrams.get();
         match udp::send(&flow.front.socket, &flow.way_back(), datagram.bytes(), datagram.segment) {
@@ -171,12 +171,12 @@ impl Flow {
 }
 
 /// Why a datagram could not be sent.
-pub(super) fn drop_of(error: &io::Error) -> Drop {
+pub(super) fn drop_of(error: &io::Error) -> DropReason {
     match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Drop::SendBuffer,
-        Some(libc::EMSGSIZE) => Drop::TooLarge,
-        _ if is_unreachable(error) => Drop::Unreachable,
-        _ => Drop::LocalError,
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::SendBuffer,
+        Some(libc::EMSGSIZE) => DropReason::TooLarge,
+        _ if is_unreachable(error) => DropReason::Unreachable,
+        _ => DropReason::LocalError,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::metrics::counters::PortCounters;
 use crate::ring::{Arrived, Datagram, Datagrams, RingFd};
 use crate::route::snapshot::{Frontend, FrontendKey};
-use crate::types::{Direction, Drop};
+use crate::types::{Direction, DropReason};
 
 /// How long to leave a socket alone that fails.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -87,12 +87,12 @@ impl Udp {
         let stats = frontend.port.stats.of(self.shard.index);
         overflown(&front.overflows, datagram, stats, Direction::Up);
         let dropped = |reason| stats.dropped_up.of(reason).add(datagram.count());
-        let Some(client) = datagram.from else { return dropped(Drop::LocalError) };
+        let Some(client) = datagram.from else { return dropped(DropReason::LocalError) };
         if datagram.truncated {
-            return dropped(Drop::Truncated);
+            return dropped(DropReason::Truncated);
         }
         if datagram.to.is_some_and(|to| is_group(to.ip)) {
-            return dropped(Drop::NotUnicast);
+            return dropped(DropReason::NotUnicast);
         }
         let key = Key { front: front.number, client, local: datagram.to };
         if let Err(reason) = self.forward(front, &frontend, &key, datagram) {
@@ -106,7 +106,7 @@ impl Udp {
 pub(super) fn overflown(last: &Cell<u32>, datagram: &Datagram, stats: &PortCounters, direction: Direction) {
     if let Some(total) = datagram.overflows {
         let new = total.wrapping_sub(last.replace(total));
-        stats.dropped(direction).of(Drop::ReceiveBuffer).add(u64::from(new));
+        stats.dropped(direction).of(DropReason::ReceiveBuffer).add(u64::from(new));
     }
 }
 

@@ -40,7 +40,9 @@ use crate::ring::{Datagram, RingFd, Senders};
 use crate::route::endpoint::Endpoint;
 use crate::route::port::Admission;
 use crate::route::snapshot::{Frontend, FrontendKey, RoutingSnapshot};
-use crate::types::{ClientAddr, ConnectFailure, Direction, Drop, EndReason, EndpointAddr, Protocol, Refusal};
+use crate::types::{
+    ClientAddr, ConnectFailure, Direction, DropReason, EndReason, EndpointAddr, Protocol, Refusal,
+};
 use flow::{Flow, drop_of, is_unreachable};
 use front::Front;
 pub use table::Timeouts;
@@ -208,10 +210,10 @@ impl Udp {
         frontend: &Frontend,
         key: &Key,
         datagram: &Datagram,
-    ) -> Result<(), Drop> {
-        let mut reason = Drop::Unreachable;
+    ) -> Result<(), DropReason> {
+        let mut reason = DropReason::Unreachable;
         for _ in 0..ATTEMPTS {
-            let flow = self.flow(front, frontend, key).ok_or(Drop::NoFlow)?;
+            let flow = self.flow(front, frontend, key).ok_or(DropReason::NoFlow)?;
             match udp::send(&flow.socket, &udp::Route::default(), datagram.bytes(), datagram.segment) {
                 Ok(()) => {
                     self.table.borrow_mut().seen(flow.place.get(), false, clock::now());
