@@ -132,7 +132,7 @@ async fn control(
     };
     let max_connections = plan_connections(config, facts, &plane);
     state.set_max_connections(max_connections);
-    let shards = shard::start(&shards::options(config, placement, max_connections, facts.nofile), &plane)?;
+    let shards = shard::start(&shards::options(config, placement, max_connections, facts), &plane)?;
     state.on_shards_started();
     let mut ended = when_ended(shards);
     start_admin(config, &state)?;

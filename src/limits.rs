@@ -44,7 +44,7 @@ pub const UDP_BUSY_FLOW: u64 = 32;
 pub const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
 
 /// While draining, a flow that is silent for this long is over.
-pub const UDP_DRAIN_SILENCE: Duration = Duration::from_secs(2);
+pub const UDP_DRAIN_SILENCE: Duration = Duration::from_secs(3);
 
 /// Flows of a Service at its limit that are looked through for one to give up for a new one.
 pub const UDP_EVICT_LOOK: usize = 64;

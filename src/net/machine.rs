@@ -206,6 +206,16 @@ pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bo
     u32::try_from(left / 2).unwrap_or(u32::MAX).max(1)
 }
 
+/// How many UDP flows each shard may have, a descriptor and a local port each: half of the sessions, so that a flood
+/// of datagrams from made-up addresses leaves TCP its part, and nine tenths of the ports.
+pub fn plan_flows(max_connections: u32, shards: usize, local_ports: Option<&RangeInclusive<u16>>) -> usize {
+    /// What the kernel has by default: 32768 to 60999.
+    const PORTS: usize = 28_232;
+    let ports = local_ports.map_or(PORTS, |range| range.clone().count());
+    let all = (max_connections / 2) as usize;
+    (all.min(ports / 10 * 9) / shards.max(1)).max(1)
+}
+
 /// How many pipes each shard may have, two descriptors each: all of them take a quarter of the open files at
 /// most. They are a convenience: a low limit is for sessions first.
 pub fn plan_pipes(nofile: u64, shards: usize) -> usize {
@@ -389,6 +399,9 @@ mod tests {
             );
         }
         assert_eq!(plan_pipes(20_000, 2), limits::PIPES_PER_SHARD);
+
+        let flows = |sessions, shards| plan_flows(sessions, shards, Some(&(32_768..=60_999)));
+        assert_eq!([flows(1_000, 2), flows(1_000_000, 2), flows(1, 4)], [250, 12_703, 1]);
 
         assert_eq!(check_files(20_000, None, 8_847), None);
         assert_eq!(check_files(20_000, Some(8_000), 8_846), None);

@@ -47,6 +47,8 @@ pub struct Options {
     pub half_closed_timeout: Duration,
     /// End of a UDP flow in which nothing has moved for this long.
     pub udp: UdpTimeouts,
+    /// UDP flows of a shard at a time.
+    pub udp_flows: usize,
     /// Socket options.
     pub tcp: TcpOptions,
     /// Whether bulk directions are spliced.
@@ -64,6 +66,7 @@ impl Default for Options {
             idle_timeout: Duration::ZERO,
             half_closed_timeout: Duration::from_secs(3600),
             udp: UdpTimeouts::default(),
+            udp_flows: usize::MAX,
             tcp: TcpOptions::default(),
             splice: true,
             pipes: crate::limits::PIPES_PER_SHARD,

@@ -98,7 +98,7 @@ async fn follow(shard: &Rc<Shard>, bell: &OwnedFd) {
 
 /// Waits for the sessions to end, or cuts them once the plane says stop.
 async fn drain(shard: &Rc<Shard>, udp: &Udp, bell: &OwnedFd) {
-    while shard.stats().active.get() > 0 {
+    while shard.stats().active.get() > 0 || udp.is_open() {
         if shard.plane.phase() == Phase::Stop && !shard.stopping.replace(true) {
             shard.ring.wake_all();
             udp.stop();

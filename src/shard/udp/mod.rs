@@ -11,7 +11,8 @@
 //!   the flow ends with the snapshot that says so, and the client's next datagram begins a new one.
 //! - **U2** An ICMP error from the pod ends the flow; the client's next datagram goes elsewhere if it can.
 //! - **U3** A frontend without a usable endpoint and without flows has no socket: the kernel answers ICMP port
-//!   unreachable.
+//!   unreachable. Until all shards are without flows none of them closes its own: the kernel would spread the
+//!   clients anew over those that are left.
 //! - **U4** Every flow ends with exactly one reason, counted and, if asked for, logged.
 //! - **U5** A datagram is delivered whole or not at all, and one that is not is counted.
 //!
@@ -51,8 +52,8 @@ use table::{Id, Key, Table};
 /// How soon a socket that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often a draining shard looks for flows that are silent.
-const DRAIN_LOOK: Duration = Duration::from_millis(100);
+/// How often it is looked whether a socket that can only refuse may close.
+const CLOSE_LOOK: Duration = Duration::from_millis(50);
 
 /// A shard's UDP.
 pub(super) struct Udp {
@@ -87,13 +88,11 @@ struct Reaper {
 impl Udp {
     /// Without frontends; the ring must be driven.
     pub(super) fn new(shard: &Rc<Shard>) -> Rc<Self> {
-        // Half of all sessions, so that a flood of datagrams from made-up addresses leaves TCP its part.
-        let share = shard.options.max_connections / 2 / shard.options.placement.len().max(1) as u64;
         let udp = Rc::new(Self {
             shard: shard.clone(),
             table: RefCell::default(),
             fronts: RefCell::default(),
-            most: usize::try_from(share).unwrap_or(usize::MAX).clamp(1, Id::MAX as usize - 1),
+            most: shard.options.udp_flows.clamp(1, Id::MAX as usize - 1),
             last_number: Cell::new(0),
             failed: Cell::new(0),
             draining: Cell::new(false),
@@ -107,8 +106,7 @@ impl Udp {
 
     /// Opens and closes sockets and ends flows until they are what the snapshot says.
     pub(super) fn apply(self: &Rc<Self>, snapshot: &RoutingSnapshot) {
-        let open: Vec<Rc<Front>> = self.fronts.borrow().values().cloned().collect();
-        for front in open {
+        for front in self.open_fronts() {
             match snapshot.frontends().get(&front.key) {
                 None => self.shut(&front, EndReason::ServiceGone),
                 Some(frontend) => self.update(&front, frontend),
@@ -160,7 +158,9 @@ impl Udp {
             let reason = if other_service { EndReason::ServiceGone } else { EndReason::EndpointGone };
             self.end_of_front(front.number, reason, gone);
         }
-        self.shut_if_idle(front);
+        if self.shut_if_idle(front) {
+            self.reaper.wake_before(Some(Millis(0)));
+        }
     }
 
     /// Ends the flows of a frontend whose endpoint is `gone`.
@@ -176,13 +176,17 @@ impl Udp {
         over.into_iter().for_each(|id| self.end(id, reason));
     }
 
-    /// Closes the socket of a frontend that could only refuse (U3).
-    fn shut_if_idle(&self, front: &Rc<Front>) {
-        let useless = self.draining.get() || front.frontend().targets.endpoints.is_empty();
-        let has_flows = || self.table.borrow().of_front(front.number).next().is_some();
-        if useless && !has_flows() {
+    /// Closes the socket of a frontend that could only refuse (U3). True when it can, but has to wait for flows.
+    fn shut_if_idle(&self, front: &Rc<Front>) -> bool {
+        let frontend = front.frontend();
+        if !self.draining.get() && !frontend.targets.endpoints.is_empty() {
+            return false;
+        }
+        let flows = frontend.port.state.active() > 0;
+        if !flows {
             self.shut(front, EndReason::ServiceGone);
         }
+        flows
     }
 
     /// Closes a frontend with all its flows.
@@ -454,38 +458,41 @@ impl Udp {
         self.reaper.wake_before(Some(Millis(0)));
     }
 
-    /// Cuts all flows.
-    pub(super) fn stop(&self) {
-        let all = self.table.borrow().all();
-        all.into_iter().for_each(|id| self.end(id, EndReason::Drained));
-        self.stopped.set(true);
-        self.drain();
+    /// Whether a draining shard still has a socket: other shards may have flows of it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.fronts.borrow().is_empty()
     }
 
-    fn shut_idle_fronts(&self) {
-        let open: Vec<Rc<Front>> = self.fronts.borrow().values().cloned().collect();
-        open.iter().for_each(|front| self.shut_if_idle(front));
+    /// Cuts all flows and closes all sockets.
+    pub(super) fn stop(&self) {
+        self.stopped.set(true);
+        self.open_fronts().iter().for_each(|front| self.shut(front, EndReason::Drained));
+        self.reaper.wake_before(Some(Millis(0)));
+    }
+
+    /// Closes what can only refuse and has no flows. True when something has to be looked at again.
+    fn shut_idle_fronts(&self) -> bool {
+        self.open_fronts().iter().filter(|front| self.shut_if_idle(front)).count() > 0
+    }
+
+    fn open_fronts(&self) -> Vec<Rc<Front>> {
+        self.fronts.borrow().values().cloned().collect()
     }
 
     /// Ends the flows that are silent for too long. Says when to look again.
     fn reap(&self, now: Millis) -> Option<Millis> {
-        let mut any = false;
         loop {
             let expired = self.table.borrow().expired(now);
             let Some(id) = expired else { break };
             self.end(id, EndReason::Idle);
-            any = true;
         }
         if self.draining.get() {
             let silent = self.table.borrow().silent(limits::UDP_DRAIN_SILENCE, now);
-            any |= !silent.is_empty();
             silent.into_iter().for_each(|id| self.end(id, EndReason::Idle));
         }
-        if any {
-            self.shut_idle_fronts();
-        }
+        let look_again = self.shut_idle_fronts();
         let next = self.table.borrow().next_expiry();
-        if self.draining.get() { next.map(|_| now.after(DRAIN_LOOK)) } else { next }
+        if look_again { Some(now.after(CLOSE_LOOK)) } else { next }
     }
 }
 

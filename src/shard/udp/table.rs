@@ -216,11 +216,6 @@ impl<V> Table<V> {
         old.map(|(id, _)| id).collect()
     }
 
-    /// All places.
-    pub(super) fn all(&self) -> Vec<Id> {
-        self.places.iter().map(|(id, _)| id as Id).collect()
-    }
-
     fn walk(&self, list: List, by: By) -> impl Iterator<Item = (Id, &Place<V>)> {
         let at = |id: Id| self.places.get(id as usize).map(|place| (id, place));
         std::iter::successors(at(list.oldest), move |(_, place)| at(place.link(by).newer))

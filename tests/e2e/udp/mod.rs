@@ -186,6 +186,27 @@ fn while_it_drains_flows_go_on_until_they_are_silent() {
 }
 
 #[test]
+fn while_it_drains_no_flow_of_any_shard_is_lost() {
+    let mut fleet = Fleet::start(1, &["--shards", "4", "--drain-timeout", "60s"]);
+    let mut clients: Vec<UdpSocket> = (0..60).map(|_| client(fleet.node)).collect();
+    clients.iter().for_each(|client| _ = ask(client, b"hello").unwrap());
+    fleet.ringport.signal(Signal::TERM);
+    until("/readyz says no", || (fleet.ringport.health("/readyz") == 503).then_some(()));
+    // Fewer and fewer: shards without flows must not send those of the others elsewhere.
+    while !clients.is_empty() {
+        let start = ringport::clock::now_micros();
+        while ringport::clock::now_micros() - start < 400_000 {
+            for client in &clients {
+                assert_eq!(ask(client, b"still there?").unwrap(), "pod-0");
+            }
+        }
+        clients.truncate(clients.len() / 3);
+    }
+    assert_eq!(fleet.ringport.wait(Duration::from_secs(20)).code(), Some(0));
+    assert_eq!(fleet.ringport.sessions_that_ended("idle_timeout").len(), 60);
+}
+
+#[test]
 fn a_second_signal_cuts_flows() {
     let mut fleet = Fleet::start(1, &["--drain-timeout", "600s"]);
     let old = client(fleet.node);

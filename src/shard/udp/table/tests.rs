@@ -199,7 +199,6 @@ proptest! {
                 }
             }
             prop_assert_eq!(table.len(), model.len());
-            prop_assert_eq!(table.all().len(), model.len());
             prop_assert_eq!(table.silent(Duration::ZERO, Millis(now)).len(), model.len());
         }
     }
