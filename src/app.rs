@@ -34,9 +34,11 @@ use crate::problem::{Problem, Severity};
 use crate::route::compile::{self, CompileOptions};
 use crate::route::plane::{Phase, Plane};
 use crate::route::port::PortSettings;
+use crate::route::snapshot::FrontendKey;
 use crate::shard;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
+use crate::types::Protocol;
 use access_log::AccessLog;
 use feed::Feed;
 
@@ -303,8 +305,11 @@ fn plan_connections(config: &Config, facts: &Facts, plane: &Plane) -> u32 {
     let snapshot = plane.snapshot.load();
     let ports = snapshot.frontends().keys().map(|key| key.port);
     let privileged = machine::check_privileged(facts, ports);
+    // A wildcard port of UDP is held by one socket more than others.
+    let wildcard = |key: &&FrontendKey| key.protocol == Protocol::Udp && key.address.is_none();
+    let nofile = facts.nofile.saturating_sub(snapshot.frontends().keys().filter(wildcard).count() as u64);
     let planned =
-        machine::plan_connections(facts.nofile, plane.shards(), snapshot.frontends().len(), config.splice);
+        machine::plan_connections(nofile, plane.shards(), snapshot.frontends().len(), config.splice);
     let files = machine::check_files(facts.nofile, config.max_connections, planned);
     for problem in privileged.iter().chain(&files) {
         tracing::warn!("{problem}");

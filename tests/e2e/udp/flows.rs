@@ -190,6 +190,24 @@ fn a_client_at_its_limit_gives_up_its_own_oldest_flow() {
 }
 
 #[test]
+fn a_service_at_its_limit_gives_up_the_oldest_flow_of_the_frontend() {
+    let fleet = Fleet::start(1, &["--max-connections-per-service", "5", "--shards", "1"]);
+    let kept = client(fleet.node);
+    ask(&kept, b"?").unwrap();
+    fleet.pod("pod-0").mute();
+    for n in 1..=20 {
+        client(fleet.node).send(b"flood").unwrap();
+        until("it has come", || (fleet.pod("pod-0").received() > n).then_some(()));
+    }
+    let metrics = fleet.ringport.metrics();
+    assert_eq!((metrics.active(), metrics.ended("evicted")), (5, 16));
+    assert_eq!(metrics.refused("service_limit"), 0);
+    kept.send(b"the same flow").unwrap();
+    until("it has come", || (fleet.pod("pod-0").received() > 21).then_some(()));
+    assert_eq!(fleet.pod("pod-0").peers().len(), 21);
+}
+
+#[test]
 fn no_reply_of_a_living_pod_is_lost_while_everything_changes() {
     let fleet = Fleet::start(3, &["--shards", "2"]);
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -5,9 +5,12 @@ use std::os::fd::OwnedFd;
 
 use ringport::net::udp::{Route, send};
 
-use super::peers::{Fleet, ask, client};
+use super::peers::{Fleet, Service, ask, bind, client};
 use crate::harness::bytes::{Stream, seed};
-use crate::harness::wait::until;
+use crate::harness::process::Ringport;
+use crate::harness::rig::local;
+use crate::harness::wait::{PATIENCE, until};
+use crate::harness::world::World;
 
 #[test]
 fn datagrams_of_every_size_go_both_ways_whole() {
@@ -40,6 +43,44 @@ fn a_burst_larger_than_all_receive_buffers_is_delivered() {
     }
     let metrics = fleet.ringport.metrics();
     assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 5_001);
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
+}
+
+#[test]
+fn answers_that_come_together_arrive_one_by_one() {
+    let world = World::new();
+    let ip = world.ip();
+    let (target_port, mut sockets) = bind(&[ip]);
+    let pod = sockets.remove(0);
+    pod.set_read_timeout(Some(PATIENCE)).unwrap();
+    let service = Service {
+        target_port,
+        node_port: world.port(),
+        external_ip: None,
+        more: "",
+        annotation: "",
+        tcp: false,
+    };
+    world.apply("service", &service.yaml());
+    world.apply("pod-0", &super::peers::pod(0, ip));
+    let ringport = Ringport::start(&world, &[]);
+    let client = client(local(service.node_port));
+    client.send(b"stream, please").unwrap();
+    let (_, flow) = pod.recv_from(&mut [0; 64]).unwrap();
+    let pod: OwnedFd = pod.into();
+    let mut buffer = vec![0; 70_000];
+    // Enough of them that the flow counts as a busy one on the way.
+    for round in 0..8u8 {
+        let payload: Vec<u8> = (0..11_500u32).map(|i| (i as u8).wrapping_mul(round)).collect();
+        send(&pod, &Route { to: Some(flow), from: None }, &payload, Some(1_200)).unwrap();
+        for part in payload.chunks(1_200) {
+            let n = client.recv(&mut buffer).unwrap();
+            assert!(&buffer[..n] == part, "round {round}");
+        }
+    }
+    let metrics = ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"down\""]), 80);
+    assert_eq!(metrics.sum("ringport_bytes_total", &["direction=\"down\""]), 8 * 11_500);
     assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
 }
 
