@@ -27,18 +27,12 @@ pub(super) fn placement(config: &Config, cores: &[usize], granted: usize) -> Vec
 }
 
 /// The options of the data plane on this machine.
-pub(super) fn options(
-    config: &Config,
-    placement: Vec<Option<usize>>,
-    max_connections: u32,
-    facts: &Facts,
-) -> shard::Options {
+pub(super) fn options(config: &Config, placement: Vec<Option<usize>>, facts: &Facts) -> shard::Options {
     let pipes = machine::plan_pipes(facts.nofile, placement.len());
-    let udp_flows = machine::plan_flows(max_connections, placement.len(), facts.local_ports.as_ref());
+    let udp_flows = machine::plan_flows(placement.len(), facts.local_ports.as_ref());
     let nonzero = |time: Duration| (!time.is_zero()).then_some(time);
     shard::Options {
         placement,
-        max_connections: u64::from(max_connections),
         connect_timeout: config.connect_timeout,
         idle_timeout: config.idle_timeout,
         half_closed_timeout: config.half_closed_timeout,
@@ -88,19 +82,19 @@ mod tests {
 
     #[test]
     fn pipes_leave_descriptors_for_sessions() {
-        let options = options(&Config::defaults().unwrap(), vec![None; 4], 1, &files(1024));
+        let options = options(&Config::defaults().unwrap(), vec![None; 4], &files(1024));
         assert!(4 * 2 * options.pipes <= 1024 / 4, "{} pipes a shard", options.pipes);
     }
 
     #[test]
     fn zero_turns_probes_and_the_user_timeout_off() {
         let mut config = Config::defaults().unwrap();
-        let tcp = options(&config, vec![None], 1, &files(1024)).tcp;
+        let tcp = options(&config, vec![None], &files(1024)).tcp;
         let keepalive = tcp.keepalive.unwrap();
         assert_eq!((keepalive.time.as_secs(), keepalive.interval.as_secs(), keepalive.probes), (60, 10, 6));
         assert_eq!(tcp.user_timeout, Some(Duration::from_secs(30)));
         (config.keepalive_time, config.user_timeout) = (Duration::ZERO, Duration::ZERO);
-        let tcp = options(&config, vec![None], 1, &files(1024)).tcp;
+        let tcp = options(&config, vec![None], &files(1024)).tcp;
         assert!(tcp.keepalive.is_none() && tcp.user_timeout.is_none());
     }
 }

@@ -6,8 +6,14 @@
 //! - [`service`], [`pod`], [`mod@slice`], [`node`] defaulting and validation of each kind
 //! - [`meta`], [`names`], [`ip`], [`field`] the rules and messages that they share
 //! - [`model`] what is left of them for a proxy
-//! - [`table`] Services as `kubectl get services` prints them
+//! - [`resource`] the kinds as an API names them
+//! - [`patch`] changes of a part of an object
+//! - [`protobuf`] bodies that are not JSON
+//! - [`selector`] which objects a list or a watch is about
+//! - [`table`] objects as `kubectl get` prints them
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod decode;
 pub mod field;
 pub mod ip;
@@ -15,7 +21,11 @@ pub mod meta;
 pub mod model;
 pub mod names;
 pub mod node;
+pub mod patch;
 pub mod pod;
+pub mod protobuf;
+pub mod resource;
+pub mod selector;
 pub mod service;
 pub mod slice;
 pub mod table;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod addresses;
+pub mod changes;
 pub mod hold;
 mod hold_udp;
 pub mod machine;

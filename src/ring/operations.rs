@@ -15,6 +15,7 @@ use super::slots::{Brings, Completion, Key};
 use super::timers::TimerId;
 use super::{Chunk, RelayRing, Ring, raw};
 use crate::clock::{self, Millis};
+use crate::limits::RECV_BUFFER_BYTES;
 
 /// An operation that completes once, with its result.
 #[must_use]
@@ -40,6 +41,7 @@ pub struct Receives {
     socket: RawFd,
     multishot: Multishot,
     stopping: bool,
+    sparing: bool,
 }
 
 /// See [`Receives::poll_next`].
@@ -88,7 +90,7 @@ impl RelayRing {
 
     /// All bytes of a socket, which must stay open until the stream is dropped.
     pub fn receive(self: &Ring, socket: &impl AsRawFd) -> Receives {
-        Receives { socket: raw(socket), multishot: Multishot::new(self), stopping: false }
+        Receives { socket: raw(socket), multishot: Multishot::new(self), stopping: false, sparing: false }
     }
 
     /// Waits until a moment, to the steps of [`clock::now`].
@@ -127,9 +129,14 @@ impl RelayRing {
     ) -> Submitted {
         self.touch();
         let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
         let key = inner.slots.insert(brings, held);
         // SAFETY: passed on to the caller.
-        unsafe { inner.push(&entry.user_data(key.user_data())) };
+        if let Err(error) = unsafe { inner.push(&entry.user_data(key.user_data())) } {
+            // The kernel never sees it, and so says nothing of it: its waiter is told here.
+            let code = error.raw_os_error().unwrap_or(libc::EIO);
+            inner.slots.complete(key.user_data(), -code, 0, &mut inner.buffers);
+        }
         Submitted { ring: self.clone(), key }
     }
 }
@@ -214,8 +221,8 @@ impl Multishot {
         arm: impl Fn() -> squeue::Entry,
     ) -> Poll<Completion> {
         loop {
-            // SAFETY: multishot accept and receive take no memory of the caller's: buffers and layouts are the
-            // ring's, and outlive its io_uring.
+            // SAFETY: accept and receive take no memory of the caller's here: buffers and layouts are the ring's, and
+            // outlive its io_uring.
             let armed = self.armed.get_or_insert_with(|| unsafe { self.ring.submit(arm(), brings, None) });
             match armed.poll_next(context) {
                 Poll::Ready(Some(completion)) => return Poll::Ready(completion),
@@ -255,11 +262,10 @@ impl Receives {
                 self.multishot.armed = None;
                 return Poll::Ready(Received::Stopped);
             }
-            let socket = self.socket;
-            let arm = || opcode::RecvMulti::new(types::Fd(socket), Pool::Stream.group()).build();
-            let Poll::Ready(completion) =
-                self.multishot.poll_next(context, Brings::Buffer(Pool::Stream), arm)
-            else {
+            let (socket, sparing) = (types::Fd(self.socket), self.sparing);
+            let arm = || if sparing { one_buffer(socket) } else { all_that_comes(socket) };
+            let brings = Brings::Buffer(Pool::Stream);
+            let Poll::Ready(completion) = self.multishot.poll_next(context, brings, arm) else {
                 return Poll::Pending;
             };
             match completion.result {
@@ -307,10 +313,34 @@ impl Receives {
         }
     }
 
+    /// Whether to take one buffer at a time from now on, instead of all that has come: dearer, and less to keep
+    /// where it cannot be passed on.
+    pub fn spare(&mut self, sparing: bool) {
+        if sparing
+            && !self.sparing
+            && let Some(armed) = &self.multishot.armed
+            && !armed.is_over()
+        {
+            self.multishot.ring.cancel(armed.key);
+        }
+        self.sparing = sparing;
+    }
+
     /// Gives the stream up. Returns the bytes received that nobody took.
     pub fn discard(&mut self) -> u64 {
         self.multishot.armed.take().map_or(0, |armed| armed.abandon())
     }
+}
+
+fn all_that_comes(socket: types::Fd) -> squeue::Entry {
+    opcode::RecvMulti::new(socket, Pool::Stream.group()).build()
+}
+
+fn one_buffer(socket: types::Fd) -> squeue::Entry {
+    opcode::Recv::new(socket, std::ptr::null_mut(), RECV_BUFFER_BYTES as u32)
+        .buf_group(Pool::Stream.group())
+        .build()
+        .flags(squeue::Flags::BUFFER_SELECT)
 }
 
 impl Submitted {

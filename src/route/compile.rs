@@ -29,6 +29,8 @@ pub struct Compiler {
     problems: BTreeMap<NamespacedName, Vec<Problem>>,
     /// Service ports that are gone, while anything refers to them.
     departed: Vec<Weak<PortState>>,
+    /// All Services are to be compiled again: the options are others.
+    stale: bool,
 }
 
 /// The outcome of one compilation.
@@ -74,14 +76,28 @@ impl Compiler {
             claims: Claims::default(),
             problems: BTreeMap::new(),
             departed: Vec::new(),
+            stale: false,
         }
+    }
+
+    /// Node ports are on these addresses from the next compilation on. Returns whether they are others.
+    pub fn set_nodeport_addresses(&mut self, addresses: NodePortAddresses) -> bool {
+        let differs = self.options.nodeport_addresses != addresses;
+        self.options.nodeport_addresses = addresses;
+        self.stale |= differs;
+        differs
     }
 
     /// Compiles what differs between `world` and the last one. Never fails as a whole: what cannot be
     /// served is left out and named among the problems.
     pub fn compile(&mut self, world: &World) -> Compiled {
         let mut touched_keys = BTreeSet::new();
-        for name in touched_services(&self.world, world) {
+        let touched = if std::mem::take(&mut self.stale) {
+            all_services(&self.world, world)
+        } else {
+            touched_services(&self.world, world)
+        };
+        for name in touched {
             self.compile_service(world, &name, &mut touched_keys);
         }
         self.world = world.clone();
@@ -143,14 +159,16 @@ impl Compiler {
             let lists = Lists::new(service, port, slices, &world.node, &route.state);
             let serving = old_port.map(|p| p.serving.clone()).filter(|old| **old == *lists.serving);
             let serving = serving.unwrap_or_else(|| lists.serving.as_slice().into());
-            let mut targets = TargetsCache::new(picker(service, &route), old_port);
+            let mut cache = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
-                let targets = targets.get(lists.of(kind, key.address));
-                let new = Frontend { key, kind, port: route.clone(), targets, serving: serving.clone() };
-                let frontend = old_frontend(old, &new).unwrap_or_else(|| Arc::new(new));
+                let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
+                let (targets, from_node) = (cache.get(outside), cache.get(inside));
+                let (port, serving) = (route.clone(), serving.clone());
+                let frontend = Frontend { key, kind, port, targets, from_node, serving };
+                let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
-            compiled.ports.push(CompiledPort { route, targets: targets.used, serving });
+            compiled.ports.push(CompiledPort { route, targets: cache.used, serving });
         }
         compiled
     }
@@ -203,10 +221,14 @@ impl Compiler {
 /// was replaced by an equal object.
 fn touched_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
     if old.node != new.node {
-        return old.services.keys().chain(new.services.keys()).cloned().collect();
+        return all_services(old, new);
     }
     let services = old.services.diff(&new.services).map(key_of);
     services.chain(old.slices.diff(&new.slices).map(key_of)).cloned().collect()
+}
+
+fn all_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
+    old.services.keys().chain(new.services.keys()).cloned().collect()
 }
 
 fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedName {
@@ -234,14 +256,14 @@ fn picker(service: &Service, route: &PortRoute) -> Picker {
     }
 }
 
-/// The old frontend that is the same as a new one.
+/// The one that there was, where it is the same.
 fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> {
     let mut claims = old.claims.iter().map(|claim| &claim.frontend);
     let same = |f: &&Arc<Frontend>| {
-        f.key == new.key
-            && f.kind == new.kind
+        (f.key, f.kind) == (new.key, new.kind)
             && Arc::ptr_eq(&f.port, &new.port)
             && Arc::ptr_eq(&f.targets, &new.targets)
+            && Arc::ptr_eq(&f.from_node, &new.from_node)
             && f.serving == new.serving
     };
     claims.find(same).cloned()
@@ -291,6 +313,16 @@ impl Lists {
     /// The endpoints for one frontend: of its address family, or of both for a wildcard.
     fn of(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let policy = if kind == FrontendKind::ClusterIp { self.internal } else { self.external };
+        self.under(policy, address)
+    }
+
+    /// The same for what the node itself connects to: external policies are not for it.
+    fn for_node(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
+        let policy = if kind == FrontendKind::ClusterIp { self.internal } else { TrafficPolicy::Cluster };
+        self.under(policy, address)
+    }
+
+    fn under(&self, policy: TrafficPolicy, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let list = match policy {
             TrafficPolicy::Cluster => &self.cluster,
             TrafficPolicy::Local => &self.local,

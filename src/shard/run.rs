@@ -11,9 +11,11 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
+use super::relay::Backlog;
 use super::udp::Udp;
 use super::{Options, accept};
 use crate::clock::{self, OncePerSecond};
+use crate::limits;
 use crate::metrics::counters::ShardCounters;
 use crate::ring::{self, Pipes, RelayRing, Ring};
 use crate::route::plane::{Phase, Plane};
@@ -24,6 +26,7 @@ pub(super) struct Shard {
     pub(super) index: usize,
     pub(super) ring: Ring,
     pub(super) pipes: Rc<Pipes>,
+    pub(super) backlog: Backlog,
     pub(super) options: Options,
     pub(super) plane: Arc<Plane>,
     pub(super) random: RefCell<fastrand::Rng>,
@@ -59,6 +62,7 @@ pub(super) async fn run(
     let shard = Rc::new(Shard {
         index,
         pipes: Pipes::new(options.pipes, plane.stats.of(index).ring.clone()),
+        backlog: Backlog::default(),
         options,
         random: RefCell::new(fastrand::Rng::new()),
         stopping: Cell::new(false),
@@ -103,12 +107,9 @@ async fn drain(shard: &Rc<Shard>, udp: &Udp, bell: &OwnedFd) {
             shard.ring.wake_all();
             udp.stop();
         }
-        wait_for_change(shard, bell, Some(DRAIN_LOOK)).await;
+        wait_for_change(shard, bell, Some(limits::DRAIN_LOOK)).await;
     }
 }
-
-/// How often a draining shard looks whether its last session has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until the bell rings, or for `at_most`.
 async fn wait_for_change(shard: &Shard, bell: &OwnedFd, at_most: Option<Duration>) {

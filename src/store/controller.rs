@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use crate::k8s::model::{EndpointSlice, Pod, Service, SliceEndpoint, SlicePort};
 use crate::k8s::service::{Distribution, Family};
+use crate::limits;
 use crate::types::NamespacedName;
-
-/// Endpoints of one slice, the controller's default.
-const ENDPOINTS_PER_SLICE: usize = 100;
 
 /// The zones of nodes by name.
 pub(super) type Zones = BTreeMap<Arc<str>, Arc<str>>;
@@ -19,12 +17,13 @@ pub(super) type Zones = BTreeMap<Arc<str>, Arc<str>>;
 /// each IP family and each set of port numbers (named target ports may differ from pod to pod).
 pub(super) fn slices(
     service: &Service,
+    families: &[Family],
     distribution: Option<Distribution>,
     pods: &[Arc<Pod>],
     zones: &Zones,
 ) -> Vec<EndpointSlice> {
     let mut slices = Vec::new();
-    for family in service.cluster_ips.iter().map(|ip| Family::of(*ip)) {
+    for &family in families {
         let mut groups: BTreeMap<Vec<Option<u16>>, Vec<SliceEndpoint>> = BTreeMap::new();
         for pod in pods.iter().filter(|pod| !pod.finished) {
             let Some(address) = pod.ip(family) else { continue };
@@ -36,7 +35,7 @@ pub(super) fn slices(
             }
         }
         for (numbers, endpoints) in groups {
-            for (part, endpoints) in endpoints.chunks(ENDPOINTS_PER_SLICE).enumerate() {
+            for (part, endpoints) in endpoints.chunks(limits::ENDPOINTS_PER_SLICE).enumerate() {
                 slices.push(EndpointSlice {
                     key: name(service, &(family, &numbers, part)),
                     service: service.key.clone(),
@@ -84,9 +83,14 @@ fn ports(service: &Service, numbers: &[Option<u16>]) -> Vec<SlicePort> {
 
 /// A name that stays the same for the same family, ports and part, whatever else comes and goes.
 fn name(service: &Service, of: &impl Hash) -> NamespacedName {
+    slice_name(&service.key, of)
+}
+
+/// The name of a Service's slice that was made of this.
+pub(super) fn slice_name(service: &NamespacedName, of: &impl Hash) -> NamespacedName {
     let hash = super::hash(of) as u32;
-    let name = format!("{}-{hash:08x}", service.key.name);
-    NamespacedName { namespace: Arc::clone(&service.key.namespace), name: name.into() }
+    let name = format!("{}-{hash:08x}", service.name);
+    NamespacedName { namespace: Arc::clone(&service.namespace), name: name.into() }
 }
 
 #[cfg(test)]

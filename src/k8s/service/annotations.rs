@@ -13,6 +13,8 @@ const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client
 const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
 const UDP_TIMEOUT: &str = "ringport.io/udp-timeout";
 const UDP_STREAM_TIMEOUT: &str = "ringport.io/udp-stream-timeout";
+/// Written by ringport into what it shows of a file; it means nothing when it comes back.
+const FILE: &str = super::super::meta::FILE_ANNOTATION;
 const KNOWN: [&str; 6] =
     [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT, UDP_STREAM_TIMEOUT, UDP_TIMEOUT];
 
@@ -47,6 +49,7 @@ pub(super) fn read(
             ALGORITHM => set(&mut wishes.algorithm, algorithm(&field, value)),
             MAX_CONNECTIONS => set(&mut wishes.max_connections, limit(&field, value)),
             MAX_CONNECTIONS_PER_CLIENT => set(&mut wishes.max_connections_per_client, limit(&field, value)),
+            FILE => None,
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
             UDP_TIMEOUT => set(&mut wishes.udp_timeout, some_time(&field, value)),
             UDP_STREAM_TIMEOUT => set(&mut wishes.udp_stream_timeout, some_time(&field, value)),

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::net::udp;
 use crate::ring::{Datagram, RingFd, Senders};
 use crate::route::endpoint::Endpoint;
+use crate::route::pick::Targets;
 use crate::route::port::Admission;
 use crate::route::snapshot::Frontend;
 use crate::types::{ClientAddr, Direction, DropReason, EndReason, EndpointAddr, Refusal};
@@ -83,7 +84,8 @@ impl Udp {
         let client = ClientAddr((key.client.ip().to_canonical(), key.client.port()).into());
         self.make_room()?;
         let admission = self.admit(front, frontend, client)?;
-        let (endpoint, socket, attempts) = self.connect(frontend, client, avoid)?;
+        let targets = targets(frontend, client, key);
+        let (endpoint, socket, attempts) = self.connect(targets, client, avoid)?;
         let ring = &self.shard.ring;
         let datagrams = ring.datagrams(&*socket, Senders::Peer).map_err(|_| Refusal::LocalError)?;
         let flow = Rc::new(Flow {
@@ -125,13 +127,13 @@ impl Udp {
     /// Picks an endpoint and connects a socket to it. It need not be there: only an answer tells.
     fn connect(
         &self,
-        frontend: &Frontend,
+        targets: &Targets,
         client: ClientAddr,
         avoid: Option<EndpointAddr>,
     ) -> Result<(Arc<Endpoint>, RingFd, u32), Refusal> {
         let now = clock::now();
         let random = self.shard.random.borrow_mut().u64(..);
-        let mut candidates = frontend.targets.candidates(client, now, random);
+        let mut candidates = targets.candidates(client, now, random);
         let mut refusal = Refusal::NoEndpoints;
         let mut attempts = 0;
         while let Some(endpoint) = candidates.next_endpoint() {
@@ -146,7 +148,7 @@ impl Udp {
                 }
                 Err(error) if is_unreachable(&error) => {
                     refusal = Refusal::ConnectFailed;
-                    self.blame(frontend, &endpoint, &error);
+                    self.blame(targets, &endpoint, &error);
                 }
                 Err(_) => return Err(Refusal::LocalError),
             }
@@ -172,12 +174,16 @@ impl Udp {
 impl Udp {
     /// Sees to it that the shard may have one more flow.
     fn make_room(&self) -> Result<(), Refusal> {
-        while self.table.borrow().len() >= self.most {
+        let (sessions, shards) = (self.shard.plane.max_connections(), self.shard.plane.shards() as u64);
+        // Half of all sessions, so that a flood of datagrams from made-up addresses leaves TCP its part.
+        let share = usize::try_from(sessions / 2 / shards.max(1)).unwrap_or(usize::MAX);
+        let most = share.min(self.shard.options.udp_flows).clamp(1, Id::MAX as usize - 1);
+        while self.table.borrow().len() >= most {
             if !self.evict(Table::oldest) {
                 return Err(Refusal::MaxConnections);
             }
         }
-        while self.shard.sessions() >= self.shard.options.max_connections {
+        while self.shard.sessions() >= sessions {
             if !self.evict(Table::oldest) {
                 self.shard.stats().limited.add(1);
                 return Err(Refusal::MaxConnections);
@@ -208,6 +214,11 @@ impl Udp {
         }
         chosen.is_some()
     }
+}
+
+/// The endpoints for a client's flows.
+pub(super) fn targets<'a>(frontend: &'a Frontend, client: ClientAddr, key: &Key) -> &'a Targets {
+    frontend.targets_for(client, || key.local.map(|local| local.ip.to_canonical()).or(frontend.key.address))
 }
 
 /// Out of descriptors, memory or local ports.

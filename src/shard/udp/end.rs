@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::begin::targets;
 use super::flow::{Flow, is_unreachable};
 use super::front::Front;
 use super::table::Id;
@@ -16,7 +17,7 @@ use super::{Place, Udp};
 use crate::clock::{self, Millis};
 use crate::limits;
 use crate::route::endpoint::Endpoint;
-use crate::route::snapshot::Frontend;
+use crate::route::pick::Targets;
 use crate::shard::run::Shard;
 use crate::types::{ConnectFailure, EndReason};
 
@@ -53,22 +54,22 @@ impl Udp {
         self.end(flow.place.get(), reason);
         if reason != EndReason::LocalError {
             let frontend = flow.front.frontend();
-            self.blame(&frontend, &flow.endpoint, error);
+            self.blame(targets(&frontend, flow.client, &flow.key), &flow.endpoint, error);
             self.place(flow.key, Place::Refused(flow.endpoint.addr), &frontend);
         }
     }
 
     /// Counts a failure of an endpoint; enough of them in a row eject it.
-    pub(super) fn blame(&self, frontend: &Frontend, endpoint: &Arc<Endpoint>, error: &io::Error) {
+    pub(super) fn blame(&self, targets: &Targets, endpoint: &Arc<Endpoint>, error: &io::Error) {
         let stats = endpoint.stats.of(self.shard.index);
         let failure = match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => ConnectFailure::Refused,
             _ => ConnectFailure::Unreachable,
         };
         stats.failed.of(failure).add(1);
-        if frontend.targets.failed(endpoint, clock::now()) {
+        if targets.failed(endpoint, clock::now()) {
             stats.ejected.add(1);
-            tracing::info!(endpoint = %endpoint.addr, port = %frontend.port.name, "ejected for a while");
+            tracing::info!(endpoint = %endpoint.addr, "ejected for a while");
         }
     }
 

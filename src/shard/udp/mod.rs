@@ -52,8 +52,6 @@ pub(super) struct Udp {
     pub(super) shard: Rc<Shard>,
     table: RefCell<Table<Place>>,
     fronts: RefCell<BTreeMap<FrontendKey, Rc<Front>>>,
-    /// Flows at a time, those that are remembered for their refusal included.
-    most: usize,
     last_number: Cell<u32>,
     failed: Cell<usize>,
     draining: Cell<bool>,
@@ -77,7 +75,6 @@ impl Udp {
             shard: shard.clone(),
             table: RefCell::default(),
             fronts: RefCell::default(),
-            most: shard.options.udp_flows.clamp(1, Id::MAX as usize - 1),
             last_number: Cell::new(0),
             failed: Cell::new(0),
             draining: Cell::new(false),
@@ -100,7 +97,7 @@ impl Udp {
         let first_udp = FrontendKey { protocol: Protocol::Udp, address: None, port: 0 };
         let mut failures = Vec::new();
         for (key, frontend) in snapshot.frontends().range(first_udp..) {
-            let wanted = key.protocol == Protocol::Udp && !frontend.targets.endpoints.is_empty();
+            let wanted = key.protocol == Protocol::Udp && frontend.has_endpoints();
             if wanted
                 && !self.fronts.borrow().contains_key(key)
                 && let Err(error) = self.open_front(frontend)
@@ -164,7 +161,7 @@ impl Udp {
     /// Closes the socket of a frontend that could only refuse (U3). True when it can, but has to wait for flows.
     fn shut_if_idle(&self, front: &Rc<Front>) -> bool {
         let frontend = front.frontend();
-        if !self.draining.get() && !frontend.targets.endpoints.is_empty() {
+        if !self.draining.get() && frontend.has_endpoints() {
             return false;
         }
         let flows = frontend.port.state.active() > 0;
