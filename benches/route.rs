@@ -33,7 +33,7 @@ fn port_state() -> Arc<PortState> {
 fn pick(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick");
     let affinity = Some(Affinity { state: port_state(), timeout: Duration::from_secs(10_800) });
-    let by = |algorithm| Picker { algorithm, affinity: None };
+    let by = |algorithm| Picker { algorithm, ..Picker::default() };
     for (label, picker) in [
         ("random", by(Algorithm::Random)),
         ("round-robin", by(Algorithm::RoundRobin)),
@@ -106,6 +106,8 @@ fn service(i: u32, affinity: bool) -> Service {
         max_connections: None,
         max_connections_per_client: None,
         idle_timeout: None,
+        udp_timeout: None,
+        udp_stream_timeout: None,
     }
 }
 

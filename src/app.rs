@@ -148,7 +148,7 @@ async fn control(
         Some(path) => Some(open_access_log(path, &state)?),
         None => None,
     };
-    let shards = shard::start(&shards::options(config, placement, facts.nofile), &plane)?;
+    let shards = shard::start(&shards::options(config, placement, facts), &plane)?;
     state.on_shards_started();
     let mut ended = when_ended(shards);
     start_admin(config, &state)?;
@@ -285,6 +285,8 @@ pub fn compile_options(config: &Config) -> CompileOptions {
             max_connections: config.max_connections_per_service,
             max_connections_per_client: config.max_connections_per_client,
             idle_timeout: None,
+            udp_timeout: None,
+            udp_stream_timeout: None,
         },
     }
 }

@@ -19,6 +19,35 @@ pub const RECV_BUFFERS: u16 = 512;
 /// Bytes of a receive buffer. Larger messages are better spliced.
 pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
 
+/// Receive buffers for datagrams that a shard shares among its flows once it serves UDP: a power of two.
+pub const DATAGRAM_BUFFERS: u16 = 256;
+
+/// Bytes of one: the largest datagram (65,507) and what the kernel writes before it. Not a multiple of a page, or
+/// the beginnings of all of them would compete for the same few lines of the cache.
+pub const DATAGRAM_BUFFER_BYTES: usize = 65_728;
+
+/// Bytes of datagrams that may wait in a UDP frontend's socket of one shard, as the kernel counts them: about
+/// 5,000 small ones. `net.core.rmem_max` caps it without CAP_NET_ADMIN.
+pub const UDP_FRONTEND_BUFFER: usize = 4 << 20;
+
+/// Bytes of replies on their way out of such a socket: all flows of the frontend share it.
+pub const UDP_SEND_BUFFER: i32 = 2 << 20;
+
+/// The same as [`UDP_FRONTEND_BUFFER`] for the socket of a busy flow. A quiet one keeps the kernel's default.
+pub const UDP_FLOW_BUFFER: usize = 1 << 20;
+
+/// Datagrams from its pod that make a flow a busy one.
+pub const UDP_BUSY_FLOW: u64 = 32;
+
+/// Answered flows this old are streams, with the longer timeout: as nf_conntrack has it, so that the one
+/// question and one answer of DNS are not.
+pub const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
+
+/// While draining, a flow that is silent for this long is over.
+pub const UDP_DRAIN_SILENCE: Duration = Duration::from_secs(3);
+
+/// Flows of a Service at its limit that are looked through for one to give up for a new one.
+pub const UDP_EVICT_LOOK: usize = 64;
 /// Bytes that a shard holds for peers that do not read, before its directions receive one buffer at a time. As
 /// much as 64 directions that copy have at the most.
 pub const BACKLOG_BYTES: u64 = 16 << 20;

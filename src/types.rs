@@ -138,12 +138,18 @@ labels! {
         Complete = "complete",
         /// The client reset the connection.
         ClientReset = "client_reset",
-        /// The pod reset the connection.
+        /// The pod reset the connection, or refused a datagram (ICMP port unreachable).
         EndpointReset = "endpoint_reset",
         /// The client stopped acknowledging (keepalive or user timeout).
         ClientTimeout = "client_timeout",
-        /// The pod, or its node, stopped acknowledging.
+        /// The pod, or its node, stopped acknowledging, or is said to be unreachable.
         EndpointTimeout = "endpoint_timeout",
+        /// UDP: the pod is not serving any more, or has another address or port now.
+        EndpointGone = "endpoint_gone",
+        /// UDP: the Service, or this address and port of it, is gone.
+        ServiceGone = "service_gone",
+        /// UDP: its place was needed for a new flow.
+        Evicted = "evicted",
         /// Nothing moved for the idle timeout.
         Idle = "idle_timeout",
         /// One side had said FIN and the other did not within the half-closed timeout.
@@ -175,6 +181,28 @@ labels! {
         /// The process is draining.
         Draining = "draining",
         /// This node is out of descriptors, memory or local ports.
+        LocalError = "local_error",
+    }
+}
+
+labels! {
+    /// Why a datagram went no further.
+    DropReason {
+        /// The kernel had no room left in the buffer of the socket it came to.
+        ReceiveBuffer = "receive_buffer",
+        /// The kernel had no room left in the buffer of the socket it should leave by.
+        SendBuffer = "send_buffer",
+        /// Its client has no flow and got none; see the refusals.
+        NoFlow = "no_flow",
+        /// Its flow's pod cannot be reached.
+        Unreachable = "unreachable",
+        /// It is too large for the way out.
+        TooLarge = "too_large",
+        /// It did not fit into a receive buffer.
+        Truncated = "truncated",
+        /// It was sent to a group, or to all.
+        NotUnicast = "not_unicast",
+        /// This node could not send it for another reason.
         LocalError = "local_error",
     }
 }

@@ -46,6 +46,8 @@ fn world() -> World {
         max_connections: None,
         max_connections_per_client: None,
         idle_timeout: None,
+        udp_timeout: None,
+        udp_stream_timeout: None,
     };
     let endpoint = |n: u8| SliceEndpoint {
         address: IpAddr::from([10, 0, 0, n]),

@@ -147,6 +147,10 @@ struct Line<'a> {
     bytes_up: u64,
     bytes_down: u64,
     bytes_lost: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams_up: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams_down: Option<u64>,
     shard: usize,
 }
 
@@ -183,6 +187,8 @@ fn line(record: &SessionRecord, time: String) -> Line<'_> {
         bytes_up: record.bytes_up,
         bytes_down: record.bytes_down,
         bytes_lost: record.bytes_lost,
+        datagrams_up: record.datagrams.map(|(up, _)| up),
+        datagrams_down: record.datagrams.map(|(_, down)| down),
         shard: record.shard,
     }
 }
@@ -193,6 +199,7 @@ fn ended_by(reason: EndReason) -> &'static str {
         EndReason::Complete => "both",
         EndReason::ClientReset | EndReason::ClientTimeout => "client",
         EndReason::EndpointReset | EndReason::EndpointTimeout => "endpoint",
+        EndReason::EndpointGone | EndReason::ServiceGone | EndReason::Evicted => "configured",
         EndReason::Idle | EndReason::HalfClosed => "configured",
         EndReason::Drained | EndReason::LocalError => "node",
     }
@@ -233,6 +240,7 @@ mod tests {
             bytes_up,
             bytes_down: 4,
             bytes_lost: 0,
+            datagrams: None,
             shard: 1,
         }
     }

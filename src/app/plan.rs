@@ -4,6 +4,8 @@ use crate::admin::State;
 use crate::config::Config;
 use crate::net::machine::{self, Facts};
 use crate::problem::Problem;
+use crate::route::snapshot::FrontendKey;
+use crate::types::Protocol;
 
 /// Follows what is served: each frontend takes descriptors that sessions then lack.
 pub(super) struct Plan {
@@ -21,8 +23,12 @@ impl Plan {
     /// Puts in force what follows from the snapshot, and says once what is wrong with it.
     pub(super) fn apply(&mut self, state: &State) {
         let plane = &state.plane;
-        let frontends = plane.snapshot.load().frontends().len();
-        let planned = machine::plan_connections(self.nofile, plane.shards(), frontends, self.splice);
+        let snapshot = plane.snapshot.load();
+        // A wildcard port of UDP is held by one socket more than others.
+        let wildcard = |key: &&FrontendKey| key.protocol == Protocol::Udp && key.address.is_none();
+        let nofile = self.nofile.saturating_sub(snapshot.frontends().keys().filter(wildcard).count() as u64);
+        let frontends = snapshot.frontends().len();
+        let planned = machine::plan_connections(nofile, plane.shards(), frontends, self.splice);
         let most = self.wanted.unwrap_or(planned);
         plane.set_max_connections(u64::from(most));
         state.set_max_connections(most);

@@ -8,7 +8,7 @@ use crate::types::{Protocol, ServicePortName};
 /// One line for each service port: its frontends and how many endpoints stand behind them.
 pub fn lines(snapshot: &RoutingSnapshot) -> Vec<String> {
     let mut ports: BTreeMap<&ServicePortName, Vec<&Frontend>> = BTreeMap::new();
-    for frontend in snapshot.frontends().values().filter(|f| f.key.protocol == Protocol::Tcp) {
+    for frontend in snapshot.frontends().values().filter(|f| f.key.protocol != Protocol::Sctp) {
         ports.entry(&frontend.port.name).or_default().push(frontend);
     }
     ports.into_iter().map(|(name, frontends)| line(name, &frontends)).collect()

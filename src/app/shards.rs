@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::net::machine;
+use crate::net::machine::{self, Facts};
+use crate::net::port_list;
 use crate::net::socket::{Keepalive, TcpOptions};
 use crate::shard;
 
@@ -26,15 +27,23 @@ pub(super) fn placement(config: &Config, cores: &[usize], granted: usize) -> Vec
     }
 }
 
-/// The options of the data plane, where this many files may be open.
-pub(super) fn options(config: &Config, placement: Vec<Option<usize>>, nofile: u64) -> shard::Options {
-    let pipes = machine::plan_pipes(nofile, placement.len());
+/// The options of the data plane on this machine.
+pub(super) fn options(config: &Config, placement: Vec<Option<usize>>, facts: &Facts) -> shard::Options {
+    let pipes = machine::plan_pipes(facts.nofile, placement.len());
+    let udp_flows = machine::plan_flows(placement.len(), port_list::local_range().as_ref());
     let nonzero = |time: Duration| (!time.is_zero()).then_some(time);
     shard::Options {
         placement,
         connect_timeout: config.connect_timeout,
         idle_timeout: config.idle_timeout,
         half_closed_timeout: config.half_closed_timeout,
+        udp: shard::UdpTimeouts {
+            unanswered: nonzero(config.conntrack_udp_timeout)
+                .unwrap_or(shard::UdpTimeouts::default().unanswered),
+            stream: nonzero(config.conntrack_udp_timeout_stream)
+                .unwrap_or(shard::UdpTimeouts::default().stream),
+        },
+        udp_flows,
         tcp: TcpOptions {
             nodelay: config.tcp_nodelay,
             keepalive: nonzero(config.keepalive_time).map(|time| Keepalive {
@@ -68,21 +77,25 @@ mod tests {
         }
     }
 
+    fn files(nofile: u64) -> Facts {
+        Facts { nofile, ..Facts::gather() }
+    }
+
     #[test]
     fn pipes_leave_descriptors_for_sessions() {
-        let options = options(&Config::defaults().unwrap(), vec![None; 4], 1024);
+        let options = options(&Config::defaults().unwrap(), vec![None; 4], &files(1024));
         assert!(4 * 2 * options.pipes <= 1024 / 4, "{} pipes a shard", options.pipes);
     }
 
     #[test]
     fn zero_turns_probes_and_the_user_timeout_off() {
         let mut config = Config::defaults().unwrap();
-        let tcp = options(&config, vec![None], 1024).tcp;
+        let tcp = options(&config, vec![None], &files(1024)).tcp;
         let keepalive = tcp.keepalive.unwrap();
         assert_eq!((keepalive.time.as_secs(), keepalive.interval.as_secs(), keepalive.probes), (60, 10, 6));
         assert_eq!(tcp.user_timeout, Some(Duration::from_secs(30)));
         (config.keepalive_time, config.user_timeout) = (Duration::ZERO, Duration::ZERO);
-        let tcp = options(&config, vec![None], 1024).tcp;
+        let tcp = options(&config, vec![None], &files(1024)).tcp;
         assert!(tcp.keepalive.is_none() && tcp.user_timeout.is_none());
     }
 }

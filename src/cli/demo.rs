@@ -15,6 +15,7 @@ use crate::net::hold::{Beside, Hold};
 use crate::route::snapshot::{FrontendKey, FrontendKind};
 use crate::source::manifests::Input;
 use crate::store::Store;
+use crate::types::Protocol;
 
 /// The Service, as a user would write it.
 const SERVICE: &str = include_str!("../../configs/services/nodeport.yml");
@@ -51,7 +52,7 @@ fn start_pods() -> io::Result<Pods> {
 /// had is said later.
 fn free_node_port(config: &Config) -> u16 {
     let range = &config.service_node_port_range;
-    let free = |port: &u16| Hold::take(None, *port, Beside::Nothing).is_ok();
+    let free = |port: &u16| Hold::take(Protocol::Tcp, None, *port, Beside::Nothing).is_ok();
     let mut candidates =
         (NODE_PORT..=*range.end()).filter(|port| range.contains(port)).take(limits::DEMO_PORTS_TRIED);
     candidates.find(free).unwrap_or(NODE_PORT)

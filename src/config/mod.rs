@@ -65,6 +65,10 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// A session in which nothing moves for this long is cut; zero is never.
     pub idle_timeout: Duration,
+    /// `--conntrack-udp-timeout`; zero is the default.
+    pub conntrack_udp_timeout: Duration,
+    /// `--conntrack-udp-timeout-stream`; zero is the default.
+    pub conntrack_udp_timeout_stream: Duration,
     /// The same once one side has said FIN; zero is never.
     pub half_closed_timeout: Duration,
     /// Silence before the first keepalive probe; zero is none.

@@ -274,7 +274,8 @@ pub static ROWS: &[Row] = &[
             "sessions",
             "what the limit on open files allows, with a reserve",
         ),
-        doc: "Sessions at a time, all shards together. A connection beyond them is refused at once.",
+        doc: "Sessions at a time, all shards together. A connection beyond them is refused at once. UDP flows are sessions, \
+              and may be half of them; beyond that the oldest one gives way.",
     },
     Row {
         flag: "max-connections-per-service",
@@ -323,6 +324,27 @@ pub static ROWS: &[Row] = &[
         kind: Kind::Time(|c| &mut c.half_closed_timeout, Duration::ZERO..=YEAR),
         doc: "A session in which one side has said FIN and nothing moves for this long is cut. 0s: never. The \
               default is kube-proxy's for connections in CLOSE_WAIT.",
+    },
+    Row {
+        flag: "conntrack-udp-timeout",
+        short: None,
+        key: "conntrackUDPTimeout",
+        default: "30s",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.conntrack_udp_timeout, Duration::ZERO..=YEAR),
+        doc: "A UDP flow that its pod has not answered is forgotten after this long without a datagram, and so is one \
+              whose datagrams all came within two seconds. 0s, kube-proxy's default, means 30s too. A Service's \
+              annotation ringport.io/udp-timeout overrides it.",
+    },
+    Row {
+        flag: "conntrack-udp-timeout-stream",
+        short: None,
+        key: "conntrackUDPTimeoutStream",
+        default: "2m",
+        scope: Scope::Serving,
+        kind: Kind::Time(|c| &mut c.conntrack_udp_timeout_stream, Duration::ZERO..=YEAR),
+        doc: "A UDP flow in both directions is forgotten after this long without a datagram. 0s, kube-proxy's default, \
+              means 2m too. A Service's annotation ringport.io/udp-stream-timeout overrides it.",
     },
     Row {
         flag: "drain-timeout",
@@ -577,6 +599,8 @@ pub(super) fn blank() -> Config {
         connect_timeout: Duration::ZERO,
         drain_timeout: Duration::ZERO,
         idle_timeout: Duration::ZERO,
+        conntrack_udp_timeout: Duration::ZERO,
+        conntrack_udp_timeout_stream: Duration::ZERO,
         half_closed_timeout: Duration::ZERO,
         keepalive_time: Duration::ZERO,
         keepalive_interval: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! Control: what the world is turned into what the shards serve: compile, reserve the ports, publish.
 //!
-//! - C1 a snapshot has only TCP frontends whose port this process holds; the others are problems, and
+//! - C1 a snapshot has only frontends whose port this process holds; the others are problems, and
 //!   are tried again.
 //! - C2 a hold outlives its frontend until every shard has applied a snapshot without it.
 //! - C3 nothing is published when nothing has changed, except for the first snapshot.
@@ -25,7 +25,6 @@ use crate::problem::Problem;
 use crate::route::compile::{CompileOptions, Compiled, Compiler, NodePortAddresses};
 use crate::route::plane::Plane;
 use crate::route::snapshot::RoutingSnapshot;
-use crate::types::Protocol;
 
 /// Turns worlds into published snapshots.
 pub struct Control {
@@ -73,7 +72,6 @@ impl Control {
         let first = self.compiled.is_none();
         let changed = compiled.changed || first;
         let wanted = compiled.changes.added.iter().chain(&compiled.changes.updated);
-        let wanted = wanted.filter(|key| key.protocol == Protocol::Tcp);
         self.reservations
             .take(wanted.filter_map(|key| Some((*key, compiled.frontends.get(key)?.port.name.clone()))));
         for key in &compiled.changes.removed {

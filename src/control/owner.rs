@@ -1,26 +1,41 @@
-//! Who listens on a port: for the message that it is taken.
+//! Who has a port: for the message that it is taken.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-/// The listeners of this network namespace and their processes, as /proc tells; read once, when first asked.
+use crate::types::Protocol;
+
+/// TCP listeners and UDP sockets of this network namespace and their processes, as /proc tells; read once, when
+/// first asked.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     /// Port to process.
-    listeners: Option<HashMap<u16, String>>,
+    tcp: Option<HashMap<u16, String>>,
+    udp: Option<HashMap<u16, String>>,
 }
 
 impl Owners {
-    /// The process that listens on a TCP port, as `nginx (pid 812)`, where that can be told.
-    pub(super) fn of_port(&mut self, port: u16) -> Option<&str> {
-        self.listeners.get_or_insert_with(read).get(&port).map(String::as_str)
+    /// The process that has a port, as `nginx (pid 812)`, where that can be told.
+    pub(super) fn of_port(&mut self, protocol: Protocol, port: u16) -> Option<&str> {
+        let owners = match protocol {
+            Protocol::Udp => self
+                .udp
+                .get_or_insert_with(|| read(["/proc/net/udp", "/proc/net/udp6"], &[UNCONNECTED, CONNECTED])),
+            _ => self.tcp.get_or_insert_with(|| read(["/proc/net/tcp", "/proc/net/tcp6"], &[LISTEN])),
+        };
+        owners.get(&port).map(String::as_str)
     }
 }
 
-fn read() -> HashMap<u16, String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let by_inode: HashMap<&str, u16> = tables.iter().flat_map(|table| listeners(table)).collect();
+/// States as /proc/net writes them: of a TCP listener, and of a UDP socket without and with a peer.
+const LISTEN: &str = "0A";
+const UNCONNECTED: &str = "07";
+const CONNECTED: &str = "01";
+
+fn read(tables: [&str; 2], states: &[&str]) -> HashMap<u16, String> {
+    let tables = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
+    let by_inode: HashMap<&str, u16> = tables.iter().flat_map(|table| sockets_in(table, states)).collect();
     let mut owners = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         // Processes are numbers.
@@ -36,16 +51,15 @@ fn read() -> HashMap<u16, String> {
     owners
 }
 
-/// Inode and port of each listening socket in the text of /proc/net/tcp (proc(5)): the fields are
-/// number, local address, remote address, state, three others, uid, timeout, inode.
-fn listeners(table: &str) -> impl Iterator<Item = (&str, u16)> {
-    const LISTEN: &str = "0A";
+/// Inode and port of each socket in one of these states, in the text of /proc/net/tcp or udp (proc(5)): the
+/// fields are number, local address, remote address, state, three others, uid, timeout, inode.
+fn sockets_in<'a>(table: &'a str, states: &[&str]) -> impl Iterator<Item = (&'a str, u16)> {
     table.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let (_, port) = fields.nth(1)?.rsplit_once(':')?;
         let state = fields.nth(1)?;
         let inode = fields.nth(5)?;
-        (state == LISTEN).then_some((inode, u16::from_str_radix(port, 16).ok()?))
+        states.contains(&state).then_some((inode, u16::from_str_radix(port, 16).ok()?))
     })
 }
 
@@ -65,9 +79,14 @@ mod tests {
     #[test]
     fn a_listener_of_this_process_is_found_and_named() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut owners = Owners::default();
-        let owner = owners.of_port(socket.local_addr().unwrap().port()).unwrap();
-        assert!(owner.ends_with(&format!("(pid {})", std::process::id())), "{owner}");
+        for (protocol, address) in
+            [(Protocol::Tcp, socket.local_addr()), (Protocol::Udp, datagrams.local_addr())]
+        {
+            let owner = owners.of_port(protocol, address.unwrap().port()).unwrap();
+            assert!(owner.ends_with(&format!("(pid {})", std::process::id())), "{owner}");
+        }
     }
 
     #[test]
@@ -77,6 +96,6 @@ mod tests {
              1: 0100007F:5000 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12 1\n\
              2: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 13 1\n\
              broken\n";
-        assert_eq!(listeners(table).collect::<Vec<_>>(), [("12", 0x5000), ("13", 0x50)]);
+        assert_eq!(sockets_in(table, &[LISTEN]).collect::<Vec<_>>(), [("12", 0x5000), ("13", 0x50)]);
     }
 }

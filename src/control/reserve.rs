@@ -1,4 +1,4 @@
-//! Which TCP ports this process holds, wants and lets go.
+//! Which TCP and UDP ports this process holds, wants and lets go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,7 +10,7 @@ use crate::control::owner::Owners;
 use crate::net::hold::{Beside, Hold};
 use crate::problem::{Problem, Reason};
 use crate::route::snapshot::FrontendKey;
-use crate::types::ServicePortName;
+use crate::types::{Protocol, ServicePortName};
 
 /// The ports of all frontends, held or wanted.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct Reservations {
     leaving: BTreeMap<FrontendKey, (u64, Hold)>,
     failed: BTreeMap<FrontendKey, Failure>,
     /// The addresses of `held` and `leaving`, by port.
-    addresses: BTreeMap<u16, BTreeSet<Option<IpAddr>>>,
+    addresses: BTreeMap<(Protocol, u16), BTreeSet<Option<IpAddr>>>,
 }
 
 /// A port that could not be held.
@@ -63,10 +63,10 @@ impl Reservations {
         let addresses = &mut self.addresses;
         self.leaving.retain(|key, (generation, _)| {
             let stays = applied < *generation;
-            if !stays && let Some(of_port) = addresses.get_mut(&key.port) {
+            if !stays && let Some(of_port) = addresses.get_mut(&(key.protocol, key.port)) {
                 of_port.remove(&key.address);
                 if of_port.is_empty() {
-                    addresses.remove(&key.port);
+                    addresses.remove(&(key.protocol, key.port));
                 }
             }
             stays
@@ -108,12 +108,12 @@ impl Reservations {
     }
 
     fn try_hold(&mut self, key: FrontendKey) -> io::Result<()> {
-        let own = self.addresses.get(&key.port);
+        let own = self.addresses.get(&(key.protocol, key.port));
         let overlaps = own.is_some_and(|own| key.address.is_none() || own.contains(&None));
         let beside = if overlaps { Beside::OwnHold } else { Beside::Nothing };
-        let hold = Hold::take(key.address, key.port, beside)?;
+        let hold = Hold::take(key.protocol, key.address, key.port, beside)?;
         self.held.insert(key, hold);
-        self.addresses.entry(key.port).or_default().insert(key.address);
+        self.addresses.entry((key.protocol, key.port)).or_default().insert(key.address);
         Ok(())
     }
 }
@@ -136,7 +136,7 @@ impl Failure {
 fn explain(key: FrontendKey, error: &io::Error, owners: &mut Owners) -> (String, String) {
     match Errno::from_io_error(error) {
         Some(Errno::ADDRINUSE) => {
-            let owner = owners.of_port(key.port).unwrap_or("another socket");
+            let owner = owners.of_port(key.protocol, key.port).unwrap_or("another socket");
             let hint = "stop it or choose another port; it is tried again every second";
             (format!("the port is taken by {owner}"), hint.to_owned())
         }
@@ -162,7 +162,7 @@ fn explain(key: FrontendKey, error: &io::Error, owners: &mut Owners) -> (String,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{NamespacedName, Protocol};
+    use crate::types::NamespacedName;
 
     fn problem(errno: Errno) -> String {
         let key = FrontendKey { protocol: Protocol::Tcp, address: None, port: 80 };

@@ -7,9 +7,10 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::k8s::model::Service;
-use crate::problem::{Reason, Severity};
+use crate::problem::Reason;
 use crate::route::compile::NodePortAddresses;
 use crate::route::fixture::{WorldExt, service, world};
+use crate::types::Protocol;
 
 /// Control whose nodePorts are on an address that no other test uses.
 struct Bench {
@@ -201,15 +202,23 @@ fn an_address_of_its_own_beside_the_wildcard_is_held_in_either_order() {
 }
 
 #[test]
-fn udp_frontends_are_published_without_a_hold() {
+fn c1_a_udp_port_that_somebody_has_is_a_problem_until_they_go_and_then_it_is_held() {
     let mut bench = Bench::new();
     let port = bench.free_port();
     let mut dns = service("dns", port, 0);
     dns.ports[0].protocol = Protocol::Udp;
+    let bind = || std::net::UdpSocket::bind((bench.address, port));
+    let foreign = bind().unwrap();
     let problems = bench.control.apply(world().with(dns));
-    assert!(problems.iter().all(|problem| problem.severity == Severity::Warning), "{problems:?}");
+    let text = problems.iter().map(ToString::to_string).collect::<String>();
+    assert!(text.contains(&format!("UDP {}:{port}", bench.address)) && text.contains("(pid"), "{text}");
+    assert!(bench.served().is_empty());
+    drop(foreign);
+    assert!(bench.control.waiting());
+    bench.control.retry();
     assert_eq!(bench.served(), [port]);
-    assert!(!bench.is_held(port));
+    assert_eq!(bind().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    assert!(!bench.is_held(port), "TCP is not");
 }
 
 #[test]

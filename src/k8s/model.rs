@@ -56,6 +56,10 @@ pub struct Service {
     pub max_connections_per_client: Option<u32>,
     /// Annotation `ringport.io/idle-timeout`: overrides the option; zero is never.
     pub idle_timeout: Option<Duration>,
+    /// Annotation `ringport.io/udp-timeout`: of UDP flows that the pod has not answered.
+    pub udp_timeout: Option<Duration>,
+    /// Annotation `ringport.io/udp-stream-timeout`: of the others.
+    pub udp_stream_timeout: Option<Duration>,
 }
 
 /// `spec.type`, of the kinds that are proxied.

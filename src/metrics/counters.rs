@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::counter::Counter;
 use crate::ring::RingCounters;
-use crate::types::{ConnectFailure, Direction, EndReason, Label, Refusal};
+use crate::types::{ConnectFailure, Direction, DropReason, EndReason, Label, Refusal};
 
 /// One counter for each value of a label.
 #[derive(Debug)]
@@ -77,17 +77,33 @@ pub struct PortCounters {
     pub bytes_lost: Bytes,
     /// Bytes that went through a pipe and never through this process's memory; part of `bytes`.
     pub bytes_spliced: Bytes,
+    /// Datagrams delivered to pods and to clients.
+    pub datagrams: Bytes,
+    /// Datagrams from clients that were not delivered, by reason.
+    pub dropped_up: Labelled<DropReason>,
+    /// Datagrams from pods that were not delivered, by reason.
+    pub dropped_down: Labelled<DropReason>,
     /// Times; made with the first session.
     pub times: Times,
 }
 
-/// Bytes by direction.
+/// Bytes, or datagrams, by direction.
 #[derive(Debug, Default)]
 pub struct Bytes {
     /// From clients to pods.
     pub up: Counter,
     /// From pods to clients.
     pub down: Counter,
+}
+
+impl PortCounters {
+    /// Datagrams of one direction that were not delivered.
+    pub fn dropped(&self, direction: Direction) -> &Labelled<DropReason> {
+        match direction {
+            Direction::Up => &self.dropped_up,
+            Direction::Down => &self.dropped_down,
+        }
+    }
 }
 
 impl Bytes {
@@ -141,6 +157,12 @@ pub struct ShardCounters {
     pub listeners: Counter,
     /// Listening sockets that could not be opened and are being retried: a gauge.
     pub listeners_failed: Counter,
+    /// Sockets of UDP frontends open: a gauge.
+    pub udp_sockets: Counter,
+    /// Those that could not be opened and are being retried: a gauge.
+    pub udp_sockets_failed: Counter,
+    /// UDP flows that are not over: a gauge; part of `active`.
+    pub udp_flows: Counter,
     /// Finished sessions that the access log had no room for.
     pub access_log_dropped: Counter,
 }

@@ -5,7 +5,7 @@ use super::counters::{EndpointCounters, Labelled, PerShard, PortCounters, ShardC
 use super::histogram::{Buckets, CONNECT_BOUNDS, SESSION_BOUNDS, Which};
 use crate::counter::Counter;
 use crate::problem::{Reason, Severity};
-use crate::types::Label;
+use crate::types::{Direction, DropReason, Label};
 
 /// One metric.
 pub struct Metric {
@@ -72,6 +72,11 @@ fn by<T, L: Label>(
 
 fn accepted(port: &PerShard<PortCounters>) -> bool {
     sum(port, |c| &c.accepted) > 0
+}
+
+fn seen_datagrams(port: &PerShard<PortCounters>) -> bool {
+    let dropped = |c: &PortCounters| DropReason::ALL.iter().any(|reason| c.dropped_up.of(*reason).get() > 0);
+    sum(port, |c| &c.datagrams.up) > 0 || port.iter().any(dropped)
 }
 
 /// Samples for both directions, as seen from the pod.
@@ -238,7 +243,7 @@ pub static METRICS: &[Metric] = &[
     Metric {
         name: "ringport_connections_total",
         kind: "counter",
-        help: "Connections accepted.",
+        help: "Connections accepted, and UDP flows begun.",
         labels: &[],
         read: Read::Port(|port, out| out(&[], sum(port, |c| &c.accepted))),
     },
@@ -295,6 +300,31 @@ pub static METRICS: &[Metric] = &[
         labels: &["direction"],
         read: Read::Port(|port, out| {
             directions(sum(port, |c| &c.bytes_lost.up), sum(port, |c| &c.bytes_lost.down), out);
+        }),
+    },
+    Metric {
+        name: "ringport_datagrams_total",
+        kind: "counter",
+        help: "Datagrams delivered: up is to pods, down is to clients. For UDP ports.",
+        labels: &["direction"],
+        read: Read::Port(|port, out| {
+            if seen_datagrams(port) {
+                directions(sum(port, |c| &c.datagrams.up), sum(port, |c| &c.datagrams.down), out);
+            }
+        }),
+    },
+    Metric {
+        name: "ringport_datagrams_dropped_total",
+        kind: "counter",
+        help: "Datagrams from clients (up) and pods (down) that were not delivered, by reason.",
+        labels: &["direction", "reason"],
+        read: Read::Port(|port, out| {
+            for (direction, name) in [(Direction::Up, "up"), (Direction::Down, "down")] {
+                for reason in DropReason::ALL.iter().filter(|_| seen_datagrams(port)) {
+                    let count = sum(port, |c| c.dropped(direction).of(*reason));
+                    out(&[("direction", name), ("reason", reason.label())], count);
+                }
+            }
         }),
     },
     Metric {
@@ -460,6 +490,27 @@ pub static METRICS: &[Metric] = &[
         help: "Listening sockets that could not be opened and are being retried.",
         labels: &[],
         read: Read::Shard(|shard| shard.listeners_failed.get()),
+    },
+    Metric {
+        name: "ringport_shard_udp_sockets",
+        kind: "gauge",
+        help: "Sockets of UDP frontends open.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.udp_sockets.get()),
+    },
+    Metric {
+        name: "ringport_shard_udp_sockets_failed",
+        kind: "gauge",
+        help: "Sockets of UDP frontends that could not be opened and are being retried.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.udp_sockets_failed.get()),
+    },
+    Metric {
+        name: "ringport_shard_udp_flows",
+        kind: "gauge",
+        help: "UDP flows that a shard carries; they count among its connections.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.udp_flows.get()),
     },
     Metric {
         name: "ringport_shard_access_log_dropped_total",

@@ -1,4 +1,4 @@
-//! Holding a TCP port: a socket that is bound and never listens.
+//! Holding a port. For UDP see `hold_udp`; for TCP it is a socket that is bound and never listens.
 //!
 //! Listeners of a shard come and go; the hold stays, so that nothing else can take the port meanwhile,
 //! and connections are refused while nobody listens. How it is made decides what it finds:
@@ -14,14 +14,16 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
-use super::socket;
+use super::{hold_udp, socket};
+use crate::types::Protocol;
 
-/// A TCP port that is held while this lives.
+/// A port that is held while this lives.
 #[derive(Debug)]
 pub struct Hold {
-    socket: Socket,
+    /// One for TCP. For UDP one for each address family; none where only the shards' own sockets can hold.
+    _sockets: Vec<Socket>,
 }
 
 /// Whether this process already holds the port on an overlapping address: a wildcard and one of its
@@ -35,12 +37,15 @@ pub enum Beside {
 }
 
 impl Hold {
-    /// Holds a port on one address, or on every IPv6 and IPv4 address of the node for `None`; there IPv4
+    /// Holds a TCP or UDP port on one address, or on every IPv6 and IPv4 address of the node for `None`; there IPv4
     /// alone, where the node has no IPv6.
     ///
     /// # Errors
     /// As bind(2): EADDRINUSE, EACCES (a privileged port), EADDRNOTAVAIL, or EMFILE and friends.
-    pub fn take(address: Option<IpAddr>, port: u16, beside: Beside) -> io::Result<Self> {
+    pub fn take(protocol: Protocol, address: Option<IpAddr>, port: u16, beside: Beside) -> io::Result<Self> {
+        if protocol == Protocol::Udp {
+            return Ok(Self { _sockets: hold_udp::take(address, port, beside)? });
+        }
         let Some(address) = address else {
             return match Self::bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port, beside) {
                 Err(error) if socket::no_ipv6(&error) => {
@@ -52,17 +57,9 @@ impl Hold {
         Self::bind(address, port, beside)
     }
 
-    /// Where it is bound.
-    ///
-    /// # Errors
-    /// As getsockname(2).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
-    }
-
     fn bind(address: IpAddr, port: u16, beside: Beside) -> io::Result<Self> {
         let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(domain, Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket::allow_any_address(&socket, address)?;
         socket.set_reuse_address(true)?;
         if beside == Beside::OwnHold {
@@ -71,7 +68,7 @@ impl Hold {
         socket.bind(&SocketAddr::new(address, port).into())?;
         socket.set_reuse_address(false)?;
         socket.set_reuse_port(true)?;
-        Ok(Self { socket })
+        Ok(Self { _sockets: vec![socket] })
     }
 }
 
@@ -116,8 +113,8 @@ mod tests {
     #[test]
     fn nothing_else_can_take_a_held_port_but_the_shards_can_and_it_refuses_without_them() {
         for (address, bind, connect) in kinds() {
-            let hold = Hold::take(address, 0, Beside::Nothing).unwrap();
-            let port = hold.local_addr().unwrap().port();
+            let hold = Hold::take(Protocol::Tcp, address, 0, Beside::Nothing).unwrap();
+            let port = port_of(&hold._sockets[0]);
             assert!(in_use(other(bind, port, false, false)), "{bind}");
             assert!(in_use(other(bind, port, true, false)), "{bind}");
             let refused = TcpStream::connect((connect, port)).unwrap_err();
@@ -136,7 +133,7 @@ mod tests {
         for (address, bind, _) in kinds() {
             for (reuse_addr, reuse_port) in [(false, false), (true, false), (false, true), (true, true)] {
                 let taken = other(bind, 0, reuse_addr, reuse_port).unwrap();
-                let result = Hold::take(address, port_of(&taken), Beside::Nothing);
+                let result = Hold::take(Protocol::Tcp, address, port_of(&taken), Beside::Nothing);
                 assert!(in_use(result), "{bind} {reuse_addr} {reuse_port}");
             }
         }
@@ -144,10 +141,10 @@ mod tests {
 
     #[test]
     fn a_wildcard_and_one_of_its_addresses_are_held_together_by_one_process() {
-        let wildcard = Hold::take(None, 0, Beside::Nothing).unwrap();
-        let port = wildcard.local_addr().unwrap().port();
-        assert!(in_use(Hold::take(Some(V4), port, Beside::Nothing)));
-        let specific = Hold::take(Some(V4), port, Beside::OwnHold).unwrap();
+        let wildcard = Hold::take(Protocol::Tcp, None, 0, Beside::Nothing).unwrap();
+        let port = port_of(&wildcard._sockets[0]);
+        assert!(in_use(Hold::take(Protocol::Tcp, Some(V4), port, Beside::Nothing)));
+        let specific = Hold::take(Protocol::Tcp, Some(V4), port, Beside::OwnHold).unwrap();
         // Both can be listened on, and the specific one wins for its address.
         let _on_wildcard = other(ANY6, port, true, true).unwrap();
         let on_specific = other(V4, port, true, true).unwrap();
@@ -161,8 +158,8 @@ mod tests {
     fn an_address_of_no_interface_can_be_held() {
         // Addresses for documentation (RFC 5737, RFC 3849).
         for address in ["203.0.113.77", "2001:db8::77"] {
-            let hold = Hold::take(Some(address.parse().unwrap()), 0, Beside::Nothing).unwrap();
-            assert_eq!(hold.local_addr().unwrap().ip().to_string(), address);
+            let hold = Hold::take(Protocol::Tcp, Some(address.parse().unwrap()), 0, Beside::Nothing).unwrap();
+            assert_eq!(hold._sockets[0].local_addr().unwrap().as_socket().unwrap().ip().to_string(), address);
         }
     }
 
@@ -176,6 +173,6 @@ mod tests {
         // EOF here says that the accepting side has sent its FIN first: it will be the one in TIME_WAIT.
         assert_eq!(io::Read::read(&mut &client, &mut [0]).unwrap(), 0);
         drop(client);
-        Hold::take(Some(V4), port, Beside::Nothing).unwrap();
+        Hold::take(Protocol::Tcp, Some(V4), port, Beside::Nothing).unwrap();
     }
 }

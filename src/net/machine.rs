@@ -3,6 +3,7 @@
 //! [`Facts::gather`] looks (and raises what may be raised); [`check`] and the plans are pure.
 
 use std::io;
+use std::ops::RangeInclusive;
 
 use io_uring::{IoUring, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -138,6 +139,14 @@ pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bo
     u32::try_from(left / 2).unwrap_or(u32::MAX).max(1)
 }
 
+/// How many UDP flows each shard may have, a local port each: nine tenths of the ports.
+pub fn plan_flows(shards: usize, local_ports: Option<&RangeInclusive<u16>>) -> usize {
+    /// What the kernel has by default: 32768 to 60999.
+    const PORTS: usize = 28_232;
+    let ports = local_ports.map_or(PORTS, |range| range.clone().count());
+    (ports / 10 * 9 / shards.max(1)).max(1)
+}
+
 /// How many pipes each shard may have, two descriptors each: all of them take a quarter of the open files at
 /// most. They are a convenience: a low limit is for sessions first.
 pub fn plan_pipes(nofile: u64, shards: usize) -> usize {
@@ -269,6 +278,9 @@ mod tests {
             );
         }
         assert_eq!(plan_pipes(20_000, 2), limits::PIPES_PER_SHARD);
+
+        assert_eq!(plan_flows(2, Some(&(32_768..=60_999))), 12_703);
+        assert_eq!(plan_flows(64, Some(&(2_000..=2_009))), 1);
 
         assert_eq!(check_files(20_000, None, 8_847), None);
         assert_eq!(check_files(20_000, Some(8_000), 8_846), None);

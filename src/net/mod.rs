@@ -5,7 +5,9 @@
 pub mod addresses;
 pub mod changes;
 pub mod hold;
+mod hold_udp;
 pub mod machine;
 pub mod port_list;
 pub mod routes;
 pub mod socket;
+pub mod udp;

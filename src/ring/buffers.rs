@@ -1,4 +1,5 @@
-//! The receive buffers of a ring: a provided-buffer ring that the kernel takes from.
+//! The receive buffers of a ring: provided-buffer rings that the kernel takes from, one for streams and one
+//! for datagrams.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
@@ -9,16 +10,29 @@ use std::task::Waker;
 use io_uring::{Submitter, types::BufRingEntry};
 
 use super::Ring;
-use crate::limits::{RECV_BUFFER_BYTES, RECV_BUFFERS};
-
-/// The one buffer group of a ring.
-pub(super) const GROUP: u16 = 0;
+use crate::limits::{DATAGRAM_BUFFER_BYTES, DATAGRAM_BUFFERS, RECV_BUFFER_BYTES, RECV_BUFFERS};
 
 const PAGE: usize = 4096;
 
-/// The shared ring of free buffers, and the memory behind it. Lives as long as the io_uring, which
-/// is dropped first (field order in `Inner`).
+/// Which buffers an operation takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pool {
+    /// For bytes of a stream.
+    Stream,
+    /// Large enough for any datagram.
+    Datagram,
+}
+
+/// The pools of a ring. Live as long as the io_uring, which is dropped first (field order in `Inner`).
+pub(super) struct Pools {
+    stream: Buffers,
+    /// Made with the first socket for datagrams.
+    datagram: Option<Buffers>,
+}
+
+/// One shared ring of free buffers, and the memory behind it.
 pub(super) struct Buffers {
+    pool: Pool,
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
     tail: u16,
@@ -31,24 +45,91 @@ pub(super) struct Buffers {
 /// Bytes received, in a buffer of the ring. Given back when dropped (O5).
 pub struct Chunk {
     ring: Ring,
+    pool: Pool,
     id: u16,
     start: u32,
     end: u32,
 }
 
+// === impl Pool ===
+
+impl Pool {
+    /// The buffer group of the ring.
+    pub(super) fn group(self) -> u16 {
+        self as u16
+    }
+
+    /// How many buffers: a power of two.
+    const fn count(self) -> u16 {
+        match self {
+            Self::Stream => RECV_BUFFERS,
+            Self::Datagram => DATAGRAM_BUFFERS,
+        }
+    }
+
+    /// Bytes of each.
+    const fn bytes(self) -> usize {
+        match self {
+            Self::Stream => RECV_BUFFER_BYTES,
+            Self::Datagram => DATAGRAM_BUFFER_BYTES,
+        }
+    }
+
+    const fn entries_layout(self) -> Layout {
+        // SAFETY: the alignment is a power of two and the size does not overflow.
+        unsafe { Layout::from_size_align_unchecked(self.count() as usize * size_of::<BufRingEntry>(), PAGE) }
+    }
+
+    const fn memory_layout(self) -> Layout {
+        // SAFETY: the alignment is a power of two and the size does not overflow.
+        unsafe { Layout::from_size_align_unchecked(self.count() as usize * self.bytes(), PAGE) }
+    }
+}
+
+// === impl Pools ===
+
+impl Pools {
+    pub(super) fn new(submitter: &Submitter<'_>) -> io::Result<Self> {
+        Ok(Self { stream: Buffers::new(Pool::Stream, submitter)?, datagram: None })
+    }
+
+    /// Makes the buffers for datagrams, unless they are there.
+    pub(super) fn allow_datagrams(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
+        if self.datagram.is_none() {
+            self.datagram = Some(Buffers::new(Pool::Datagram, submitter)?);
+        }
+        Ok(())
+    }
+
+    /// The buffers of a pool; `None` before there are any.
+    pub(super) fn of(&mut self, pool: Pool) -> Option<&mut Buffers> {
+        match pool {
+            Pool::Stream => Some(&mut self.stream),
+            Pool::Datagram => self.datagram.as_mut(),
+        }
+    }
+
+    /// Hands a buffer back to the kernel.
+    pub(super) fn give_back(&mut self, pool: Pool, id: u16) {
+        if let Some(buffers) = self.of(pool) {
+            buffers.give_back(id);
+        }
+    }
+}
+
 // === impl Buffers ===
 
 impl Buffers {
-    pub(super) fn new(submitter: &Submitter<'_>) -> io::Result<Self> {
-        let entries = allocate(entries_layout()).cast::<BufRingEntry>();
-        let memory = allocate(memory_layout());
-        let mut buffers = Self { entries, memory, tail: 0, lent: RECV_BUFFERS, starved: Vec::new() };
+    fn new(pool: Pool, submitter: &Submitter<'_>) -> io::Result<Self> {
+        let entries = allocate(pool.entries_layout()).cast::<BufRingEntry>();
+        let memory = allocate(pool.memory_layout());
+        let mut buffers = Self { pool, entries, memory, tail: 0, lent: pool.count(), starved: Vec::new() };
         // SAFETY: the entries are page-aligned, zeroed, and stay until `buffers` is dropped, which is
-        // after the io_uring.
+        // after the io_uring, or now if they could not be registered.
         unsafe {
-            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, RECV_BUFFERS, GROUP, 0)?;
+            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, pool.count(), pool.group(), 0)?;
         }
-        for id in 0..RECV_BUFFERS {
+        for id in 0..pool.count() {
             buffers.give_back(id);
         }
         Ok(buffers)
@@ -56,15 +137,15 @@ impl Buffers {
 
     /// Hands a buffer to the kernel.
     pub(super) fn give_back(&mut self, id: u16) {
-        debug_assert!(id < RECV_BUFFERS);
-        let place = usize::from(self.tail & (RECV_BUFFERS - 1));
+        debug_assert!(id < self.pool.count());
+        let place = usize::from(self.tail & (self.pool.count() - 1));
         // SAFETY: `place` is below the number of entries, a power of two. The kernel does not read this
         // entry before the tail has moved past it. The fields are written one by one since the tail
         // lives in an unused field of the first entry.
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(place);
-            entry.set_addr(self.memory.as_ptr().add(usize::from(id) * RECV_BUFFER_BYTES) as u64);
-            entry.set_len(RECV_BUFFER_BYTES as u32);
+            entry.set_addr(self.memory.as_ptr().add(usize::from(id) * self.pool.bytes()) as u64);
+            entry.set_len(self.pool.bytes() as u32);
             entry.set_bid(id);
         }
         self.tail = self.tail.wrapping_add(1);
@@ -86,7 +167,7 @@ impl Buffers {
     /// Wakes the task when there is a free buffer: at once, where some have been given back since the kernel
     /// found none. There may be nobody left then to give back another.
     pub(super) fn wake_when_free(&mut self, waker: &Waker) {
-        if self.lent < RECV_BUFFERS {
+        if self.lent < self.pool.count() {
             waker.wake_by_ref();
         } else {
             self.starved.push(waker.clone());
@@ -94,8 +175,8 @@ impl Buffers {
     }
 
     fn bytes(&self, id: u16) -> *const u8 {
-        // SAFETY: the id is below RECV_BUFFERS, so this stays inside the memory.
-        unsafe { self.memory.as_ptr().add(usize::from(id) * RECV_BUFFER_BYTES) }
+        // SAFETY: the id is below the number of buffers, so this stays inside the memory.
+        unsafe { self.memory.as_ptr().add(usize::from(id) * self.pool.bytes()) }
     }
 }
 
@@ -103,36 +184,24 @@ impl Drop for Buffers {
     fn drop(&mut self) {
         // SAFETY: allocated in new() with the same layouts; the kernel no longer has the ring.
         unsafe {
-            dealloc(self.entries.as_ptr().cast(), entries_layout());
-            dealloc(self.memory.as_ptr(), memory_layout());
+            dealloc(self.entries.as_ptr().cast(), self.pool.entries_layout());
+            dealloc(self.memory.as_ptr(), self.pool.memory_layout());
         }
     }
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: neither layout is empty.
+    // SAFETY: no layout is empty.
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-const fn entries_layout() -> Layout {
-    const BYTES: usize = RECV_BUFFERS as usize * size_of::<BufRingEntry>();
-    // SAFETY: the alignment is a power of two and the size does not overflow.
-    unsafe { Layout::from_size_align_unchecked(BYTES, PAGE) }
-}
-
-const fn memory_layout() -> Layout {
-    const BYTES: usize = RECV_BUFFERS as usize * RECV_BUFFER_BYTES;
-    // SAFETY: the alignment is a power of two and the size does not overflow.
-    unsafe { Layout::from_size_align_unchecked(BYTES, PAGE) }
 }
 
 // === impl Chunk ===
 
 impl Chunk {
     /// The first `len` bytes of buffer `id`, which a completion has just handed over.
-    pub(super) fn new(ring: Ring, id: u16, len: u32) -> Self {
-        debug_assert!(id < RECV_BUFFERS && len as usize <= RECV_BUFFER_BYTES);
-        Self { ring, id, start: 0, end: len }
+    pub(super) fn new(ring: Ring, pool: Pool, id: u16, len: u32) -> Self {
+        debug_assert!(id < pool.count() && len as usize <= pool.bytes());
+        Self { ring, pool, id, start: 0, end: len }
     }
 
     /// Bytes left.
@@ -147,7 +216,10 @@ impl Chunk {
 
     /// The bytes left.
     pub fn bytes(&self) -> &[u8] {
-        let base = self.ring.inner.borrow().buffers.bytes(self.id);
+        let Some(base) = self.ring.inner.borrow_mut().buffers.of(self.pool).map(|pool| pool.bytes(self.id))
+        else {
+            return &[];
+        };
         // SAFETY: the buffer is this chunk's alone until it is dropped (O5): neither the kernel nor
         // another chunk writes it; the memory lives as long as the ring, which the chunk holds.
         unsafe { std::slice::from_raw_parts(base.add(self.start as usize), self.len()) }
@@ -161,6 +233,6 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.ring.inner.borrow_mut().buffers.give_back(self.id);
+        self.ring.inner.borrow_mut().buffers.give_back(self.pool, self.id);
     }
 }

@@ -18,6 +18,7 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod datagrams;
 mod drive;
 mod operations;
 mod pipes;
@@ -26,6 +27,8 @@ mod timers;
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,8 +39,9 @@ use io_uring::{IoUring, opcode, squeue, types};
 use crate::clock::{self, Millis};
 use crate::counter::Counter;
 use crate::limits;
-use buffers::Buffers;
 pub use buffers::Chunk;
+use buffers::Pools;
+pub use datagrams::{Arrived, Datagram, Datagrams, LocalAddr, Senders};
 pub use drive::drive;
 pub use operations::{Accepted, Accepts, Operation, Received, Receives, Sleep};
 pub use pipes::{Pipe, Pipes};
@@ -62,7 +66,9 @@ pub struct RelayRing {
 struct Inner {
     ring: IoUring,
     slots: Slots,
-    buffers: Buffers,
+    buffers: Pools,
+    /// What receives of datagrams name; the kernel has them for as long as it has the ring.
+    layouts: Box<datagrams::Layouts>,
 }
 
 /// What a ring counts.
@@ -78,6 +84,12 @@ pub struct RingCounters {
     pub bytes_orphaned: Counter,
     /// Pipes open: a gauge.
     pub pipes: Counter,
+}
+
+/// A descriptor that is closed in order behind all operations queued for it (O4), when this is dropped.
+pub struct RingFd {
+    ring: Ring,
+    fd: ManuallyDrop<OwnedFd>,
 }
 
 /// What a completion that nobody waits for carries.
@@ -102,9 +114,9 @@ impl RelayRing {
     }
 
     fn over(ring: IoUring, counters: Arc<RingCounters>) -> io::Result<Ring> {
-        let buffers = Buffers::new(&ring.submitter())?;
+        let buffers = Pools::new(&ring.submitter())?;
         Ok(Rc::new(Self {
-            inner: RefCell::new(Inner { ring, slots: Slots::default(), buffers }),
+            inner: RefCell::new(Inner { ring, slots: Slots::default(), buffers, layouts: Box::default() }),
             timers: RefCell::new(Timers::default()),
             touches: Cell::new(0),
             last_batch: Cell::new(0),
@@ -200,6 +212,31 @@ impl RelayRing {
     /// When the next timer is due.
     fn next_timer(&self) -> Option<Millis> {
         self.timers.borrow().next()
+    }
+}
+
+// === impl RingFd ===
+
+impl RingFd {
+    /// A descriptor for operations of this ring.
+    pub fn new(ring: &Ring, fd: OwnedFd) -> Self {
+        Self { ring: ring.clone(), fd: ManuallyDrop::new(fd) }
+    }
+}
+
+impl Deref for RingFd {
+    type Target = OwnedFd;
+
+    fn deref(&self) -> &OwnedFd {
+        &self.fd
+    }
+}
+
+impl Drop for RingFd {
+    fn drop(&mut self) {
+        // SAFETY: taken once, as this is dropped once, and not used after.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        self.ring.close(fd);
     }
 }
 

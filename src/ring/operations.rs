@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
+use super::buffers::Pool;
 use super::slots::{Brings, Completion, Key};
 use super::timers::TimerId;
-use super::{Chunk, RelayRing, Ring, buffers, raw};
+use super::{Chunk, RelayRing, Ring, raw};
 use crate::clock::{self, Millis};
 use crate::limits::RECV_BUFFER_BYTES;
 
@@ -192,24 +193,36 @@ impl Future for Operation {
 // === multishot operations ===
 
 /// An operation with many completions that is armed again whenever the kernel has ended it.
-struct Multishot {
-    ring: Ring,
+pub(super) struct Multishot {
+    pub(super) ring: Ring,
     armed: Option<Submitted>,
 }
 
 impl Multishot {
-    fn new(ring: &Ring) -> Self {
+    pub(super) fn new(ring: &Ring) -> Self {
         Self { ring: ring.clone(), armed: None }
     }
 
-    fn poll_next(
+    /// The kernel found no free buffer and has ended the operation (ENOBUFS): wakes the task when there is one,
+    /// to arm it again.
+    pub(super) fn wait_for_buffer(&mut self, pool: Pool, context: &Context<'_>) {
+        self.ring.counters.no_buffers.add(1);
+        self.armed = None;
+        // All buffers were with tasks that are sending; one of them gives one back, or has.
+        if let Some(buffers) = self.ring.inner.borrow_mut().buffers.of(pool) {
+            buffers.wake_when_free(context.waker());
+        }
+    }
+
+    pub(super) fn poll_next(
         &mut self,
         context: &Context<'_>,
         brings: Brings,
         arm: impl Fn() -> squeue::Entry,
     ) -> Poll<Completion> {
         loop {
-            // SAFETY: accept and receive take no memory of the caller's here: the buffers are the ring's.
+            // SAFETY: accept and receive take no memory of the caller's here: buffers and layouts are the ring's, and
+            // outlive its io_uring.
             let armed = self.armed.get_or_insert_with(|| unsafe { self.ring.submit(arm(), brings, None) });
             match armed.poll_next(context) {
                 Poll::Ready(Some(completion)) => return Poll::Ready(completion),
@@ -251,13 +264,14 @@ impl Receives {
             }
             let (socket, sparing) = (types::Fd(self.socket), self.sparing);
             let arm = || if sparing { one_buffer(socket) } else { all_that_comes(socket) };
-            let Poll::Ready(completion) = self.multishot.poll_next(context, Brings::Buffer, arm) else {
+            let brings = Brings::Buffer(Pool::Stream);
+            let Poll::Ready(completion) = self.multishot.poll_next(context, brings, arm) else {
                 return Poll::Pending;
             };
             match completion.result {
                 0 => {
                     if let Some(id) = cqueue::buffer_select(completion.flags) {
-                        self.multishot.ring.inner.borrow_mut().buffers.give_back(id);
+                        self.multishot.ring.inner.borrow_mut().buffers.give_back(Pool::Stream, id);
                     }
                     return Poll::Ready(Received::Eof);
                 }
@@ -267,16 +281,13 @@ impl Receives {
                     };
                     return Poll::Ready(Received::Data(Chunk::new(
                         self.multishot.ring.clone(),
+                        Pool::Stream,
                         id,
                         len as u32,
                     )));
                 }
                 error if -error == libc::ENOBUFS => {
-                    let ring = &self.multishot.ring;
-                    ring.counters.no_buffers.add(1);
-                    self.multishot.armed = None;
-                    // All buffers were with tasks that are sending; one of them gives one back, or has.
-                    ring.inner.borrow_mut().buffers.wake_when_free(context.waker());
+                    self.multishot.wait_for_buffer(Pool::Stream, context);
                     return Poll::Pending;
                 }
                 error if -error == libc::ECANCELED => {}
@@ -322,12 +333,12 @@ impl Receives {
 }
 
 fn all_that_comes(socket: types::Fd) -> squeue::Entry {
-    opcode::RecvMulti::new(socket, buffers::GROUP).build()
+    opcode::RecvMulti::new(socket, Pool::Stream.group()).build()
 }
 
 fn one_buffer(socket: types::Fd) -> squeue::Entry {
     opcode::Recv::new(socket, std::ptr::null_mut(), RECV_BUFFER_BYTES as u32)
-        .buf_group(buffers::GROUP)
+        .buf_group(Pool::Stream.group())
         .build()
         .flags(squeue::Flags::BUFFER_SELECT)
 }

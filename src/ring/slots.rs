@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use io_uring::cqueue;
 use slab::Slab;
 
-use super::buffers::Buffers;
+use super::buffers::{Pool, Pools};
 
 /// Names an operation: its slot and the slot's generation (O2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub(super) enum Brings {
     Number,
     /// A new descriptor.
     Descriptor,
-    /// A receive buffer.
-    Buffer,
+    /// A receive buffer of this pool.
+    Buffer(Pool),
 }
 
 /// All operations of a ring.
@@ -132,7 +132,7 @@ impl Slots {
 
     /// Nobody waits any longer. Returns whether the kernel still has the operation, and the bytes that
     /// had been received and not taken.
-    pub(super) fn abandon(&mut self, key: Key, buffers: &mut Buffers) -> (bool, u64) {
+    pub(super) fn abandon(&mut self, key: Key, buffers: &mut Pools) -> (bool, u64) {
         let Some(slot) = self.get(key) else { return (false, 0) };
         let brings = slot.brings;
         let (live, queue) = match std::mem::replace(&mut slot.state, State::Orphan) {
@@ -148,7 +148,7 @@ impl Slots {
     }
 
     /// Files one completion (O2, O3). Returns the bytes it has brought for nobody.
-    pub(super) fn complete(&mut self, user_data: u64, result: i32, flags: u32, buffers: &mut Buffers) -> u64 {
+    pub(super) fn complete(&mut self, user_data: u64, result: i32, flags: u32, buffers: &mut Pools) -> u64 {
         let key = Key::from_user_data(user_data);
         let last = !cqueue::more(flags);
         let Some(slot) = self.get(key) else {
@@ -156,7 +156,10 @@ impl Slots {
             return 0;
         };
         let completion = Completion { result, flags };
-        if slot.brings == Brings::Buffer && cqueue::buffer_select(flags).is_some() {
+        if let Brings::Buffer(pool) = slot.brings
+            && cqueue::buffer_select(flags).is_some()
+            && let Some(buffers) = buffers.of(pool)
+        {
             buffers.lend();
         }
         match &mut slot.state {
@@ -198,7 +201,7 @@ impl Slots {
 }
 
 /// Gives back what a completion brought that nobody takes. Returns the bytes it held.
-fn give_back(completion: Completion, brings: Brings, buffers: &mut Buffers) -> u64 {
+fn give_back(completion: Completion, brings: Brings, buffers: &mut Pools) -> u64 {
     match brings {
         Brings::Descriptor if completion.result >= 0 => {
             use std::os::fd::FromRawFd;
@@ -206,9 +209,9 @@ fn give_back(completion: Completion, brings: Brings, buffers: &mut Buffers) -> u
             drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(completion.result) });
             0
         }
-        Brings::Buffer => {
+        Brings::Buffer(pool) => {
             if let Some(id) = cqueue::buffer_select(completion.flags) {
-                buffers.give_back(id);
+                buffers.give_back(pool, id);
             }
             u64::try_from(completion.result).unwrap_or(0)
         }

@@ -16,7 +16,7 @@ use crate::route::port::{PortRoute, PortSettings, PortState};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 use crate::route::sources::Sources;
 use crate::route::usable::{Joined, Policies, join, usable};
-use crate::types::{NamespacedName, Protocol, ServicePortName};
+use crate::types::{EndpointAddr, NamespacedName, Protocol, ServicePortName};
 
 /// Keeps the compiled form of every Service, and compiles again what differs from the last time.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ struct CompiledPort {
     route: Arc<PortRoute>,
     /// The different lists that its frontends use.
     targets: Vec<Arc<Targets>>,
+    /// See [`Frontend::serving`].
+    serving: Arc<[EndpointAddr]>,
 }
 
 // === impl Compiler ===
@@ -163,16 +165,19 @@ impl Compiler {
             let old_port = old.ports.iter().find(|p| p.route.name == route.name);
             let slices = slices.into_iter().flatten().map(|slice| &**slice);
             let lists = Lists::new(service, port, slices, &world.node, &route.state);
+            let serving = old_port.map(|p| p.serving.clone()).filter(|old| **old == *lists.serving);
+            let serving = serving.unwrap_or_else(|| lists.serving.as_slice().into());
             let mut cache = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
                 let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
                 let (targets, from_node) = (cache.get(outside), cache.get(inside));
                 let sources = clients.of(service, key.address);
-                let frontend = Frontend { key, kind, port: route.clone(), targets, from_node, sources };
+                let (port, serving) = (route.clone(), serving.clone());
+                let frontend = Frontend { key, kind, port, targets, from_node, sources, serving };
                 let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
-            compiled.ports.push(CompiledPort { route, targets: cache.used });
+            compiled.ports.push(CompiledPort { route, targets: cache.used, serving });
         }
         compiled
     }
@@ -187,6 +192,8 @@ impl Compiler {
                 .max_connections_per_client
                 .or(defaults.max_connections_per_client),
             idle_timeout: service.idle_timeout.or(defaults.idle_timeout),
+            udp_timeout: service.udp_timeout.or(defaults.udp_timeout),
+            udp_stream_timeout: service.udp_stream_timeout.or(defaults.udp_stream_timeout),
         };
         let name = ServicePortName {
             service: service.key.clone(),
@@ -241,15 +248,12 @@ fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedNam
 
 /// A warning for each port that is not served.
 fn not_served(service: &Service) -> impl Iterator<Item = Problem> {
-    let others = service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Tcp);
-    others.map(|(i, port)| Problem {
+    let others = service.ports.iter().enumerate().filter(|(_, port)| port.protocol == Protocol::Sctp);
+    others.map(|(i, _)| Problem {
         object: Some(format!("Service {}", service.key)),
         field: Some(format!("spec.ports[{i}].protocol")),
-        hint: Some("use TCP".to_owned()),
-        ..Problem::warning(match port.protocol {
-            Protocol::Udp => "UDP ports are not served yet",
-            _ => "SCTP ports are not served",
-        })
+        hint: Some("use TCP or UDP".to_owned()),
+        ..Problem::warning("SCTP ports are not served")
     })
 }
 
@@ -257,6 +261,7 @@ fn picker(service: &Service, route: &PortRoute) -> Picker {
     Picker {
         algorithm: service.algorithm,
         affinity: service.affinity.map(|timeout| Affinity { state: route.state.clone(), timeout }),
+        flows: route.name.protocol == Protocol::Udp,
     }
 }
 
@@ -269,6 +274,7 @@ fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> 
             && Arc::ptr_eq(&f.targets, &new.targets)
             && Arc::ptr_eq(&f.from_node, &new.from_node)
             && f.sources == new.sources
+            && f.serving == new.serving
     };
     claims.find(same).cloned()
 }
@@ -301,6 +307,8 @@ struct Lists {
     external: TrafficPolicy,
     cluster: Vec<Arc<Endpoint>>,
     local: Vec<Arc<Endpoint>>,
+    /// See [`Frontend::serving`].
+    serving: Vec<EndpointAddr>,
 }
 
 impl Lists {
@@ -322,12 +330,15 @@ impl Lists {
         // kube-proxy runs once for each family, and so do its rules.
         let families = joined.split_at(joined.partition_point(|j| j.addr.0.is_ipv4()));
         let (v4, v6) = (usable(families.0, policies, node), usable(families.1, policies, node));
+        let serving = joined.iter().filter(|j| j.endpoint.ready || j.endpoint.serving).map(|j| j.addr);
+        let serving = if port.protocol == Protocol::Udp { serving.collect() } else { Vec::new() };
         let endpoint = |j: Joined<'_>| state.endpoint(j.addr, j.endpoint.pod.as_ref());
         Self {
             internal: service.internal_policy,
             external: service.external_policy,
             cluster: v4.cluster.into_iter().chain(v6.cluster).map(endpoint).collect(),
             local: v4.local.into_iter().chain(v6.local).map(endpoint).collect(),
+            serving,
         }
     }
 

@@ -38,6 +38,11 @@ impl Endpoint {
         self.health.standing(now) != Standing::Healthy
     }
 
+    /// It has answered: whatever went wrong before is forgotten.
+    pub fn answered(&self) {
+        self.health.on_connected();
+    }
+
     /// Sessions that it has now, all shards together.
     pub fn active(&self) -> u64 {
         self.stats.iter().map(|shard| shard.active.get()).sum()
@@ -51,6 +56,7 @@ pub(in crate::route) enum Salt {
     MaglevOffset = 1,
     MaglevSkip = 2,
     Client = 3,
+    Flow = 4,
 }
 
 /// The key of all routing hashes. Fixed, so that every node, shard and restart answers the same.
@@ -66,6 +72,13 @@ pub(in crate::route) fn hash_endpoint(addr: EndpointAddr, salt: Salt) -> u64 {
 /// A keyed hash of a client's address.
 pub(in crate::route) fn hash_client(client: IpAddr) -> u64 {
     hasher(client, Salt::Client).finish()
+}
+
+/// A keyed hash of a client's address and port.
+pub(in crate::route) fn hash_flow(client: IpAddr, port: u16) -> u64 {
+    let mut hasher = hasher(client, Salt::Flow);
+    hasher.write_u16(port.to_le());
+    hasher.finish()
 }
 
 fn hasher(ip: IpAddr, salt: Salt) -> SipHasher13 {

@@ -36,6 +36,8 @@ pub(crate) fn service(service: &str, node_port: u16, age_rank: u64) -> Service {
         max_connections: None,
         max_connections_per_client: None,
         idle_timeout: None,
+        udp_timeout: None,
+        udp_stream_timeout: None,
     }
 }
 

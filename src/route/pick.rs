@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::clock::Millis;
 use crate::k8s::model::Algorithm;
 use crate::limits::CONNECT_ATTEMPTS;
-use crate::route::endpoint::{Endpoint, hash_client};
+use crate::route::endpoint::{Endpoint, hash_client, hash_flow};
 use crate::route::health::Standing;
 use crate::route::maglev::Maglev;
 use crate::route::port::PortState;
@@ -42,6 +42,9 @@ pub struct Picker {
     pub algorithm: Algorithm,
     /// Where clients stay with their endpoint.
     pub affinity: Option<Affinity>,
+    /// The port is UDP's: chance is replaced by a hash of the client's address and port, which gives the same
+    /// flow the same endpoint after a restart and on every shard.
+    pub flows: bool,
 }
 
 /// `sessionAffinity: ClientIP`.
@@ -74,7 +77,7 @@ impl Targets {
     pub fn new(mut endpoints: Vec<Arc<Endpoint>>, picker: Picker) -> Self {
         endpoints.sort_by_key(|e| e.addr);
         let v4 = endpoints.partition_point(|e| e.addr.0.is_ipv4());
-        let tables = if picker.by_client() {
+        let tables = if picker.by_client() || picker.by_flow() {
             let table = |part: &[Arc<Endpoint>]| Maglev::build(part.iter().map(|e| &**e));
             let (v4, v6) = endpoints.split_at_checked(v4).unwrap_or_default();
             Tables { v4: table(v4), v6: table(v6) }
@@ -103,7 +106,11 @@ impl Targets {
     pub fn candidates(&self, client: ClientAddr, now: Millis, random: u64) -> Candidates<'_> {
         let ip = client.0.ip().to_canonical();
         let pool = self.pool(ip);
-        let seed = if pool.table.is_some() { hash_client(ip) } else { random };
+        let seed = match pool.table {
+            None => random,
+            Some(_) if self.picker.by_client() => hash_client(ip),
+            Some(_) => hash_flow(ip, client.0.port()),
+        };
         let mut candidates = Candidates {
             targets: self,
             pool,
@@ -150,6 +157,11 @@ impl Targets {
         }
     }
 
+    /// A pod did not take what was sent to it, without a [`Candidates`] at hand: see [`Candidates::failed`].
+    pub fn failed(&self, endpoint: &Arc<Endpoint>, now: Millis) -> bool {
+        self.pool(endpoint.addr.0.ip()).failed(endpoint, now)
+    }
+
     /// The endpoints for a client (P4).
     fn pool(&self, client: IpAddr) -> Pool<'_> {
         let (v4, v6) = self.endpoints.split_at_checked(self.v4).unwrap_or_default();
@@ -171,12 +183,17 @@ impl Picker {
         self.affinity.is_some() || self.algorithm == Algorithm::Maglev
     }
 
+    /// Whether a client's address and port decide.
+    fn by_flow(&self) -> bool {
+        self.flows && self.affinity.is_none() && self.algorithm == Algorithm::Random
+    }
+
     fn is(&self, other: &Self) -> bool {
         let same_affinity = match (&self.affinity, &other.affinity) {
             (Some(a), Some(b)) => Arc::ptr_eq(&a.state, &b.state) && a.timeout == b.timeout,
             (a, b) => a.is_none() && b.is_none(),
         };
-        self.algorithm == other.algorithm && same_affinity
+        self.algorithm == other.algorithm && self.flows == other.flows && same_affinity
     }
 }
 
@@ -208,6 +225,10 @@ impl Pool<'_> {
 
     fn ejected(&self, now: Millis) -> usize {
         self.endpoints.iter().filter(|e| e.health.standing(now) != Standing::Healthy).count()
+    }
+
+    fn failed(&self, endpoint: &Arc<Endpoint>, now: Millis) -> bool {
+        endpoint.health.on_failed(now, || (self.ejected(now) + 1) * 2 <= self.endpoints.len())
     }
 
     fn mostly_ejected(&self, now: Millis) -> bool {
@@ -270,6 +291,12 @@ impl Candidates<'_> {
     /// counts as healthy.
     pub fn connected(&self, endpoint: &Arc<Endpoint>, now: Millis) {
         endpoint.health.on_connected();
+        self.chosen(endpoint, now);
+    }
+
+    /// The client's datagrams go to `endpoint` from now on: the affinity ledger notes it. Whether the endpoint
+    /// is there is not known before it answers.
+    pub fn chosen(&self, endpoint: &Arc<Endpoint>, now: Millis) {
         if let Some(Affinity { state, timeout }) = &self.targets.picker.affinity {
             state.ledger.record(self.client, endpoint.addr, now, *timeout); // A4
         }
@@ -278,7 +305,7 @@ impl Candidates<'_> {
     /// The attempt to connect to `endpoint` failed; enough of them in a row eject it. Not to be called
     /// where this node was at fault. True when this attempt has ejected it, for the caller to count.
     pub fn failed(&self, endpoint: &Arc<Endpoint>, now: Millis) -> bool {
-        endpoint.health.on_failed(now, || (self.pool.ejected(now) + 1) * 2 <= self.pool.endpoints.len())
+        self.pool.failed(endpoint, now)
     }
 
     /// Makes one endpoint the first.

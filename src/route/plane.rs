@@ -159,6 +159,8 @@ pub struct SessionRecord {
     pub bytes_down: u64,
     /// Bytes accepted and not delivered, both directions.
     pub bytes_lost: u64,
+    /// Of a UDP flow: datagrams delivered to the pod and to the client.
+    pub datagrams: Option<(u64, u64)>,
     /// The shard that carried it.
     pub shard: usize,
 }

@@ -22,6 +22,10 @@ pub struct PortRoute {
     pub max_connections_per_client: Option<u32>,
     /// Overrides `--idle-timeout`; zero is never.
     pub idle_timeout: Option<Duration>,
+    /// Overrides `--conntrack-udp-timeout`.
+    pub udp_timeout: Option<Duration>,
+    /// Overrides `--conntrack-udp-timeout-stream`.
+    pub udp_stream_timeout: Option<Duration>,
     /// Its counters.
     pub stats: PortStats,
     /// What the next snapshot's route of this port shares.
@@ -37,6 +41,10 @@ pub struct PortSettings {
     pub max_connections_per_client: Option<u32>,
     /// See [`PortRoute::idle_timeout`].
     pub idle_timeout: Option<Duration>,
+    /// See [`PortRoute::udp_timeout`].
+    pub udp_timeout: Option<Duration>,
+    /// See [`PortRoute::udp_stream_timeout`].
+    pub udp_stream_timeout: Option<Duration>,
 }
 
 impl PortRoute {
@@ -47,6 +55,8 @@ impl PortRoute {
             max_connections: settings.max_connections,
             max_connections_per_client: settings.max_connections_per_client,
             idle_timeout: settings.idle_timeout,
+            udp_timeout: settings.udp_timeout,
+            udp_stream_timeout: settings.udp_stream_timeout,
             stats: state.stats.clone(),
             state,
         }
@@ -58,6 +68,8 @@ impl PortRoute {
             max_connections: self.max_connections,
             max_connections_per_client: self.max_connections_per_client,
             idle_timeout: self.idle_timeout,
+            udp_timeout: self.udp_timeout,
+            udp_stream_timeout: self.udp_stream_timeout,
         }
     }
 
@@ -233,7 +245,7 @@ mod tests {
         let settings = PortSettings {
             max_connections: Some(2),
             max_connections_per_client: Some(1),
-            idle_timeout: None,
+            ..PortSettings::default()
         };
         let route = route(settings);
         let first = route.try_admit(client("10.0.0.1")).unwrap();

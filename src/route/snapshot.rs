@@ -19,7 +19,7 @@ pub use crate::route::endpoint::Endpoint;
 pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
 pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
 use crate::route::sources::Sources;
-use crate::types::{ClientAddr, Protocol, ServicePortName};
+use crate::types::{ClientAddr, EndpointAddr, Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,9 +112,17 @@ pub struct Frontend {
     pub from_node: Arc<Targets>,
     /// Who may connect: whoever is in all of these; for most there are none.
     pub sources: Vec<Arc<Sources>>,
+    /// For UDP: the endpoints that keep the flows they have, sorted: all that are serving, of any policy and
+    /// topology, terminating ones too (semantics §3c). Empty for TCP, whose sessions end by themselves.
+    pub serving: Arc<[EndpointAddr]>,
 }
 
 impl Frontend {
+    /// Whether anybody can be served: a client, or the node itself.
+    pub fn has_endpoints(&self) -> bool {
+        [&self.targets, &self.from_node].iter().any(|list| !list.endpoints.is_empty())
+    }
+
     /// The endpoints for a connection that a client has made to the address `local`. The client is the node
     /// itself where both are the same, or where it is on loopback.
     pub fn targets_for(&self, client: ClientAddr, local: impl FnOnce() -> Option<IpAddr>) -> &Targets {

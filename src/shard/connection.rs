@@ -148,6 +148,7 @@ impl<'a> Session<'a> {
             bytes_up,
             bytes_down,
             bytes_lost,
+            datagrams: None,
             shard: self.shard.index,
         };
         if !self.shard.plane.session(record) {

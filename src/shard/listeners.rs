@@ -88,8 +88,7 @@ impl Listeners {
 
 /// Whether a shard listens for it.
 fn is_served(frontend: &Frontend) -> bool {
-    let lists = [&frontend.targets, &frontend.from_node];
-    frontend.key.protocol == Protocol::Tcp && lists.iter().any(|list| !list.endpoints.is_empty())
+    frontend.key.protocol == Protocol::Tcp && frontend.has_endpoints()
 }
 
 impl Listener {

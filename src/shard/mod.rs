@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   listeners ── accept ── connection: pick → connect → relay → account
-//!       ▲                                                   │
+//!       ▲   udp/: front ── flow table ── flow               │
 //!   run: apply a snapshot, drain, stop                      └─ relay/: pump (copy ⇄ splice), half-close, resets
 //! ```
 //!
@@ -19,6 +19,7 @@ mod connection;
 mod listeners;
 mod relay;
 mod run;
+mod udp;
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -30,6 +31,7 @@ use rustix::event::EventfdFlags;
 use crate::limits;
 use crate::net::socket::TcpOptions;
 use crate::route::plane::Plane;
+pub use udp::Timeouts as UdpTimeouts;
 
 /// What the data plane is told once, at start.
 #[derive(Clone, Debug)]
@@ -42,6 +44,10 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// End of a session of which one side has said FIN, when nothing has moved for this long; zero is never.
     pub half_closed_timeout: Duration,
+    /// End of a UDP flow in which nothing has moved for this long.
+    pub udp: UdpTimeouts,
+    /// UDP flows of a shard at a time.
+    pub udp_flows: usize,
     /// Socket options.
     pub tcp: TcpOptions,
     /// Whether bulk directions are spliced.
@@ -57,6 +63,8 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
             half_closed_timeout: Duration::from_secs(3600),
+            udp: UdpTimeouts::default(),
+            udp_flows: usize::MAX,
             tcp: TcpOptions::default(),
             splice: true,
             pipes: limits::PIPES_PER_SHARD,

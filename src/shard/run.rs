@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
 use super::relay::Backlog;
+use super::udp::Udp;
 use super::{Options, accept};
 use crate::clock::{self, OncePerSecond};
 use crate::limits;
@@ -80,26 +81,31 @@ pub(super) async fn run(
 /// Does what the plane says, whenever it has changed, until it says stop.
 async fn follow(shard: &Rc<Shard>, bell: &OwnedFd) {
     let mut listeners = Listeners::default();
+    let udp = Udp::new(shard);
     loop {
         let phase = shard.plane.phase();
         if phase == Phase::Run {
             let snapshot = shard.snapshot();
             listeners.apply(shard, &snapshot);
+            udp.apply(&snapshot);
             shard.plane.acknowledge(shard.index, snapshot.generation(), clock::now_micros());
         } else {
+            udp.drain();
             listeners.close_all(shard).await;
-            drain(shard, bell).await;
+            drain(shard, &udp, bell).await;
+            udp.stop();
             return;
         }
-        wait_for_change(shard, bell, listeners.retry_in()).await;
+        wait_for_change(shard, bell, listeners.retry_in().or(udp.retry_in())).await;
     }
 }
 
 /// Waits for the sessions to end, or cuts them once the plane says stop.
-async fn drain(shard: &Rc<Shard>, bell: &OwnedFd) {
-    while shard.stats().active.get() > 0 {
+async fn drain(shard: &Rc<Shard>, udp: &Udp, bell: &OwnedFd) {
+    while shard.stats().active.get() > 0 || udp.is_open() {
         if shard.plane.phase() == Phase::Stop && !shard.stopping.replace(true) {
             shard.ring.wake_all();
+            udp.stop();
         }
         wait_for_change(shard, bell, Some(limits::DRAIN_LOOK)).await;
     }

@@ -28,3 +28,4 @@ mod relay;
 mod reload;
 mod resets;
 mod startup;
+mod udp;

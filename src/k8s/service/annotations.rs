@@ -16,10 +16,19 @@ const MAX_CONNECTIONS: &str = "ringport.io/max-connections";
 const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client";
 const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
 const SOURCE_RANGES: &str = "ringport.io/source-ranges";
+const UDP_TIMEOUT: &str = "ringport.io/udp-timeout";
+const UDP_STREAM_TIMEOUT: &str = "ringport.io/udp-stream-timeout";
 /// Written by ringport into what it shows of a file; it means nothing when it comes back.
 const FILE: &str = super::super::meta::FILE_ANNOTATION;
-const KNOWN: [&str; 5] =
-    [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT, SOURCE_RANGES];
+const KNOWN: [&str; 7] = [
+    ALGORITHM,
+    IDLE_TIMEOUT,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_CLIENT,
+    SOURCE_RANGES,
+    UDP_STREAM_TIMEOUT,
+    UDP_TIMEOUT,
+];
 
 const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("least-connections", Algorithm::LeastConnections),
@@ -36,6 +45,8 @@ pub(super) struct Wishes {
     pub(super) max_connections_per_client: Option<u32>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) source_ranges: Arc<[IpNet]>,
+    pub(super) udp_timeout: Option<Duration>,
+    pub(super) udp_stream_timeout: Option<Duration>,
 }
 
 /// Reads the annotations of ringport among all of a Service.
@@ -54,6 +65,8 @@ pub(super) fn read(
             FILE => None,
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
             SOURCE_RANGES => set(&mut wishes.source_ranges, ranges(&field, value)),
+            UDP_TIMEOUT => set(&mut wishes.udp_timeout, some_time(&field, value)),
+            UDP_STREAM_TIMEOUT => set(&mut wishes.udp_stream_timeout, some_time(&field, value)),
             unknown => Some(unknown_annotation(&field, unknown)),
         };
         problems.extend(bad);
@@ -95,6 +108,13 @@ fn ranges(field: &str, value: &str) -> Result<Arc<[IpNet]>, FieldProblem> {
         source_ranges::cidr(text).or_else(|| text.trim().parse::<std::net::IpAddr>().ok().map(IpNet::from))
     };
     value.split(',').map(one).collect::<Option<_>>().ok_or_else(|| FieldProblem::invalid(field, value, rule))
+}
+
+/// A flow that never ends would keep its place for ever: a client cannot close it.
+fn some_time(field: &str, value: &str) -> Result<Option<Duration>, FieldProblem> {
+    let rule = "must be a time such as 500ms, 30s or 5m";
+    let time = duration(value).filter(|time| !time.is_zero());
+    time.map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
 }
 
 /// `0`, or whole numbers with units: `90s`, `1h30m`, `500ms`.
@@ -148,6 +168,8 @@ mod tests {
             (MAX_CONNECTIONS_PER_CLIENT, "4294967295"),
             (IDLE_TIMEOUT, "5m"),
             (SOURCE_RANGES, "192.0.2.9/24, 2001:db8::/64,192.0.2.1"),
+            (UDP_TIMEOUT, "500ms"),
+            (UDP_STREAM_TIMEOUT, "5m"),
             ("other.io/algorithm", "whatever"),
         ]);
         assert_eq!(problems, []);
@@ -161,6 +183,8 @@ mod tests {
                 source_ranges: ["192.0.2.0/24", "2001:db8::/64", "192.0.2.1/32"]
                     .map(|cidr| cidr.parse().unwrap())
                     .into(),
+                udp_timeout: Some(Duration::from_millis(500)),
+                udp_stream_timeout: Some(Duration::from_secs(300)),
             }
         );
     }
@@ -195,6 +219,7 @@ mod tests {
             (MAX_CONNECTIONS_PER_CLIENT, "many"),
             (IDLE_TIMEOUT, "30"),
             (SOURCE_RANGES, "192.0.2.0/24,"),
+            (UDP_TIMEOUT, "0"),
             ("ringport.io/idletimeout", "30s"),
         ]);
         assert_eq!(wishes, Wishes::default());
@@ -213,6 +238,8 @@ mod tests {
              a number between 1 and 4294967295",
                 "metadata.annotations[ringport.io/source-ranges]: Invalid value: \"192.0.2.0/24,\": must be \
              CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
+                "metadata.annotations[ringport.io/udp-timeout]: Invalid value: \"0\": must be a time such as \
+             500ms, 30s or 5m",
             ]
         );
         assert_eq!(problems[2].severity, Severity::Warning);

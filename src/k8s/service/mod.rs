@@ -152,6 +152,8 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
             max_connections: wishes.max_connections,
             max_connections_per_client: wishes.max_connections_per_client,
             idle_timeout: wishes.idle_timeout,
+            udp_timeout: wishes.udp_timeout,
+            udp_stream_timeout: wishes.udp_stream_timeout,
         },
         node_ports: ports.iter().map(|port| port.node_port.unwrap_or(0)).collect(),
         wants_node_ports: allocate,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::k8s::model::{Algorithm, ServiceKind, SlicePort};
+use crate::k8s::model::{Algorithm, ServiceKind, SliceEndpoint, SlicePort};
 use crate::problem::Severity;
 use crate::route::fixture::{WorldExt, ip, name, port, ready, service, slice, world};
 use crate::types::ClientAddr;
@@ -126,8 +126,7 @@ fn a_wildcard_has_the_endpoints_of_both_families() {
 
 #[test]
 fn policies_choose_the_list_by_kind_of_frontend() {
-    let away =
-        |address: &str| crate::k8s::model::SliceEndpoint { node: Some("other".into()), ..ready(address) };
+    let away = |address: &str| SliceEndpoint { node: Some("other".into()), ..ready(address) };
     let options = CompileOptions { cluster_ips: true, ..CompileOptions::default() };
     for (external, internal, outside, inside) in [
         (TrafficPolicy::Local, TrafficPolicy::Cluster, 1, 2),
@@ -153,8 +152,7 @@ fn policies_choose_the_list_by_kind_of_frontend() {
 
 #[test]
 fn the_node_itself_is_told_by_its_addresses() {
-    let away =
-        |address: &str| crate::k8s::model::SliceEndpoint { node: Some("other".into()), ..ready(address) };
+    let away = |address: &str| SliceEndpoint { node: Some("other".into()), ..ready(address) };
     let local = Service { external_policy: TrafficPolicy::Local, ..service("web", 30080, 0) };
     let slices = vec![slice("web", vec![ready("10.0.0.1"), away("10.0.0.2")])];
     let compiled = compiler().compile(&world().with(local.clone()).with_slices("web", slices.clone()));
@@ -181,7 +179,7 @@ fn the_node_itself_is_told_by_its_addresses() {
 }
 
 #[test]
-fn tcp_and_udp_ports_of_one_number_are_two_and_all_but_tcp_is_a_warning() {
+fn tcp_and_udp_ports_of_one_number_are_two_and_sctp_is_a_warning() {
     let mut dns = service("dns", 30053, 0);
     dns.ports = vec![
         port("tcp", Protocol::Tcp, 53, Some(30053)),
@@ -201,12 +199,36 @@ fn tcp_and_udp_ports_of_one_number_are_two_and_all_but_tcp_is_a_warning() {
     );
     assert_eq!(
         problems(&compiled),
-        [
-            "Service default/dns: spec.ports[1].protocol: UDP ports are not served yet (use TCP)",
-            "Service default/dns: spec.ports[2].protocol: SCTP ports are not served (use TCP)",
-        ]
+        ["Service default/dns: spec.ports[2].protocol: SCTP ports are not served (use TCP or UDP)"]
     );
     assert_eq!(compiled.problems[0].severity, Severity::Warning);
+}
+
+#[test]
+fn flows_may_stay_with_every_endpoint_that_serves_whatever_the_policy() {
+    let mut dns = service("dns", 30053, 0);
+    dns.ports[0].protocol = Protocol::Udp;
+    dns.external_policy = TrafficPolicy::Local;
+    let local = ready("10.0.0.1");
+    let remote = SliceEndpoint { node: Some("them".into()), ..ready("10.0.0.2") };
+    let terminating = SliceEndpoint { ready: false, terminating: true, ..ready("10.0.0.3") };
+    let gone = SliceEndpoint { ready: false, serving: false, terminating: true, ..ready("10.0.0.4") };
+    let mut slice = slice("dns", vec![local, remote, terminating.clone(), gone]);
+    slice.ports[0].protocol = Protocol::Udp;
+    let mut compiler = compiler();
+    let world = world().with(dns).with_slices("dns", vec![slice.clone()]);
+    let before = compiler.compile(&world);
+    let serving = |compiled: &Compiled| -> Vec<String> {
+        frontend(compiled, "UDP *:30053").serving.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(text(&before), ["UDP *:30053 NodePort default/dns -> 10.0.0.1:8080"]);
+    assert_eq!(serving(&before), ["10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"]);
+    // Only that list is different now, and it is published all the same.
+    slice.endpoints[2] = SliceEndpoint { serving: false, ..terminating };
+    let after = compiler.compile(&world.clone().with_slices("dns", vec![slice]));
+    assert!(after.changed);
+    assert_eq!(serving(&after), ["10.0.0.1:8080", "10.0.0.2:8080"]);
+    assert!(Arc::ptr_eq(&frontend(&before, "UDP *:30053").targets, &frontend(&after, "UDP *:30053").targets));
 }
 
 #[test]
@@ -236,7 +258,7 @@ fn r1_what_does_not_matter_to_the_data_plane_changes_nothing() {
     let mut compiler = compiler();
     let world = world().with(service("web", 30080, 0)).with_pods("web", &["10.0.0.1"]);
     compiler.compile(&world);
-    let not_ready = crate::k8s::model::SliceEndpoint { ready: false, ..ready("10.0.0.9") };
+    let not_ready = SliceEndpoint { ready: false, ..ready("10.0.0.9") };
     let world = world.with(Service { uid: "u".into(), age_rank: 7, ..service("web", 30080, 0) });
     let world = world.with_slices("web", vec![slice("web", vec![ready("10.0.0.1"), not_ready])]);
     let world = world.with_pods("no-such-service", &["10.0.0.3"]);
@@ -305,6 +327,8 @@ fn a_service_that_says_nothing_gets_the_limits_of_the_options() {
         max_connections: Some(7),
         max_connections_per_client: Some(3),
         idle_timeout: Some(Duration::from_secs(9)),
+        udp_timeout: Some(Duration::from_secs(10)),
+        udp_stream_timeout: None,
     };
     let mut compiler = with_options(CompileOptions { defaults, ..CompileOptions::default() });
     let own = Service { max_connections: Some(10), ..service("own", 30081, 1) };

@@ -130,7 +130,7 @@ proptest! {
         let targets = |order: Vec<u32>| {
             let picker = crate::route::pick::Picker {
                 algorithm: crate::k8s::model::Algorithm::Maglev,
-                affinity: None,
+                ..crate::route::pick::Picker::default()
             };
             crate::route::pick::Targets::new(order.into_iter().map(|i| endpoint(i).into()).collect(), picker)
         };

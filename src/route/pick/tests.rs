@@ -21,7 +21,7 @@ fn endpoints(count: usize) -> Vec<Arc<Endpoint>> {
 }
 
 fn targets(count: usize, algorithm: Algorithm) -> Targets {
-    Targets::new(endpoints(count), Picker { algorithm, affinity: None })
+    Targets::new(endpoints(count), Picker { algorithm, ..Picker::default() })
 }
 
 fn client(i: u32) -> ClientAddr {
@@ -205,7 +205,7 @@ fn p4_clients_get_endpoints_of_their_family_where_there_are_any() {
     let both = ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80", "[fd00::2]:80"].map(endpoint).to_vec();
     let clients = |text: &str| ClientAddr(SocketAddr::new(text.parse().unwrap(), 1));
     for algorithm in [Algorithm::Random, Algorithm::Maglev] {
-        let picker = Picker { algorithm, affinity: None };
+        let picker = Picker { algorithm, ..Picker::default() };
         let dual = Targets::new(both.clone(), picker.clone());
         let only = |range: std::ops::Range<usize>| Targets::new(both[range].to_vec(), picker.clone());
         for random in randoms().take(100) {
@@ -219,6 +219,39 @@ fn p4_clients_get_endpoints_of_their_family_where_there_are_any() {
             assert_eq!(families(&only(2..4), "192.0.2.1"), [false].into());
         }
     }
+}
+
+#[test]
+fn flows_are_spread_by_address_and_port_and_keep_their_endpoint_whoever_asks() {
+    let of = |count| Targets::new(endpoints(count), Picker { flows: true, ..Picker::default() });
+    let (targets, same, more) = (of(10), of(10), of(11));
+    let mut counts = HashMap::new();
+    let (mut moved, mut randoms) = (0, randoms());
+    for port in 1..=20_000u16 {
+        let flow = ClientAddr((std::net::Ipv4Addr::new(192, 0, 2, 1), port).into());
+        let mut first =
+            |t: &Targets| t.candidates(flow, NOW, randoms.next().unwrap()).next_endpoint().unwrap().addr;
+        let chosen = first(&targets);
+        assert_eq!(chosen, first(&same), "a hash of the flow, not chance");
+        if chosen != first(&more) {
+            moved += 1;
+        }
+        *counts.entry(chosen).or_insert(0) += 1;
+    }
+    assert_even(&counts, 10);
+    // A new endpoint takes its share of 1,818, and little more.
+    assert!((1_500..3_000).contains(&moved), "{moved} moved");
+}
+
+#[test]
+fn flows_follow_affinity_and_other_algorithms_where_a_service_has_them() {
+    let by = |algorithm| Targets::new(endpoints(10), Picker { algorithm, flows: true, affinity: None });
+    let ports = |targets: &Targets| -> HashSet<EndpointAddr> {
+        let flow = |port| ClientAddr((std::net::Ipv4Addr::new(192, 0, 2, 1), port).into());
+        (1..100).map(|port| targets.candidates(flow(port), NOW, 1).next_endpoint().unwrap().addr).collect()
+    };
+    assert_eq!(ports(&by(Algorithm::Maglev)).len(), 1, "the client's address decides");
+    assert_eq!(ports(&by(Algorithm::RoundRobin)).len(), 10);
 }
 
 #[test]

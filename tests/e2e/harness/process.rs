@@ -242,9 +242,13 @@ impl Session {
         self.0["reason"].as_str().unwrap_or_else(|| panic!("no reason in {}", self.0))
     }
 
+    /// A number of the record.
+    pub(crate) fn number(&self, key: &str) -> u64 {
+        self.0[key].as_u64().unwrap_or_else(|| panic!("no {key} in {}", self.0))
+    }
+
     /// Bytes delivered to the pod and to the client, and bytes lost.
     pub(crate) fn bytes(&self) -> (u64, u64, u64) {
-        let number = |key: &str| self.0[key].as_u64().unwrap_or_else(|| panic!("no {key} in {}", self.0));
-        (number("bytes_up"), number("bytes_down"), number("bytes_lost"))
+        (self.number("bytes_up"), self.number("bytes_down"), self.number("bytes_lost"))
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::Range;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,8 +14,8 @@ use tempfile::TempDir;
 /// See the module.
 pub(crate) struct World {
     folder: TempDir,
-    /// Held so that no other test process takes the same port: it is never used.
-    reserved: Mutex<Vec<UdpSocket>>,
+    /// Held so that no other test process takes the same port: names, not ports.
+    reserved: Mutex<Vec<UnixDatagram>>,
 }
 
 impl World {
@@ -41,8 +43,10 @@ impl World {
         let range = quiet_ports();
         for _ in 0..10_000 {
             let port = fastrand::u16(range.clone());
-            let Ok(reservation) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) else { continue };
-            let free = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok();
+            let name = SocketAddr::from_abstract_name(format!("ringport-test-{port}")).unwrap();
+            let Ok(reservation) = UnixDatagram::bind_addr(&name) else { continue };
+            let free = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok()
+                && UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok();
             if free && TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
                 self.reserved.lock().unwrap().push(reservation);
                 return port;

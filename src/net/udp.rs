@@ -1,0 +1,262 @@
+//! Sockets for datagrams: a frontend's on each shard, one towards the pod for each flow, and sending on them.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::net::SendFlags;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::socket;
+use crate::limits;
+
+/// A frontend's socket for one shard: one of a SO_REUSEPORT group. It asks for all that a reply needs to know:
+/// a wildcard socket for the address that each datagram was sent to. The address need not be on an interface
+/// (IP_FREEBIND).
+///
+/// The unspecified IPv6 address takes IPv4 with it; where the machine has no IPv6, it is IPv4 only.
+///
+/// # Errors
+/// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
+pub fn frontend(address: SocketAddr) -> io::Result<OwnedFd> {
+    match frontend_on(address) {
+        Err(error) if address.ip().is_unspecified() && socket::no_ipv6(&error) => {
+            frontend_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+        }
+        result => result,
+    }
+}
+
+fn frontend_on(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = datagram_socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket::allow_any_address(&socket, address.ip())?;
+    if address.ip().is_unspecified() {
+        if address.is_ipv4() {
+            set(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        } else {
+            set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        }
+    }
+    tune(&socket, limits::UDP_FRONTEND_BUFFER);
+    if set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, limits::UDP_SEND_BUFFER).is_err() {
+        let _ = set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, limits::UDP_SEND_BUFFER);
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A socket that is connected to a pod: it hears nobody else, and learns of ICMP errors.
+///
+/// # Errors
+/// EMFILE, ENFILE, ENOBUFS; EAGAIN and EADDRNOTAVAIL when no local port is free; ENETUNREACH.
+pub fn towards(endpoint: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = datagram_socket(endpoint)?;
+    socket.connect(&endpoint.into())?;
+    Ok(socket.into())
+}
+
+/// For a flow that turns out to be a busy one: room for bursts, and datagrams of one size together.
+pub fn widen(socket: &OwnedFd) {
+    tune(&SockRef::from(socket), limits::UDP_FLOW_BUFFER);
+}
+
+/// What helps and is no error where it is missing: a larger buffer, several datagrams in one receive (UDP_GRO),
+/// and a count of those that the kernel had to drop.
+fn tune(socket: &Socket, buffer: usize) {
+    let size = libc::c_int::try_from(buffer).unwrap_or(libc::c_int::MAX);
+    if set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
+        let _ = socket.set_recv_buffer_size(buffer);
+    }
+    let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
+    let _ = set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+}
+
+fn datagram_socket(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new_raw(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))
+}
+
+fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: all these options read one int.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+// === sending ===
+
+/// Where a datagram goes and what goes with it. The default: to the peer of a connected socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Route {
+    /// To whom, on a socket that is not connected.
+    pub to: Option<SocketAddr>,
+    /// From which address of this node, on a wildcard socket, and of which interface (zero: any).
+    pub from: Option<(IpAddr, u32)>,
+}
+
+/// Sends a payload without waiting: as one datagram, or as several of `segment` bytes each and a shorter last one.
+///
+/// # Errors
+/// Those of sendmsg(2). Of several datagrams, some may have been sent before one failed. EAGAIN: the socket's
+/// buffer is full. EMSGSIZE: too large. On a connected socket also those that ICMP has brought: ECONNREFUSED,
+/// EHOSTUNREACH; then nothing was sent, and the next call tries again.
+pub fn send(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
+    let segment = segment.filter(|size| usize::from(*size) < payload.len());
+    match send_message(socket, route, payload, segment) {
+        // The segments do not fit the way out (its MTU, no checksums of its own): one by one.
+        Err(error) if segment.is_some() && !is_of_the_way(&error) => {
+            let size = segment.map_or(payload.len(), usize::from).max(1);
+            payload.chunks(size).try_for_each(|datagram| send_message(socket, route, datagram, None))
+        }
+        result => result,
+    }
+}
+
+/// Errors that sending in smaller pieces does not avoid.
+fn is_of_the_way(error: &io::Error) -> bool {
+    !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
+}
+
+fn send_message(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
+    if route.to.is_none() && segment.is_none() {
+        // Cheaper than sendmsg(2), and most datagrams to pods are of this kind.
+        rustix::net::send(socket, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        return Ok(());
+    }
+    let to = route.to.map(socket2::SockAddr::from);
+    let mut control = Control::new();
+    match route.from {
+        Some((IpAddr::V4(ip), _)) => {
+            // struct in_pktinfo: interface, address to send from, (ignored).
+            let mut info = [0; 12];
+            if let Some(source) = info.get_mut(4..8) {
+                source.copy_from_slice(&ip.octets());
+            }
+            control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+        }
+        Some((IpAddr::V6(ip), interface)) => {
+            // struct in6_pktinfo: address to send from, interface.
+            let mut info = [0; 20];
+            if let Some((source, index)) = info.split_at_mut_checked(16) {
+                source.copy_from_slice(&ip.octets());
+                index.copy_from_slice(&interface.to_ne_bytes());
+            }
+            control.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+        }
+        None => {}
+    }
+    if let Some(size) = segment {
+        control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
+    }
+    let payload = [io::IoSlice::new(payload)];
+    let mut message = socket2::MsgHdr::new().with_buffers(&payload);
+    if let Some(to) = &to {
+        message = message.with_addr(to);
+    }
+    if !control.bytes().is_empty() {
+        message = message.with_control(control.bytes());
+    }
+    SockRef::from(socket).sendmsg(&message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
+}
+
+/// Room for the control messages of one send: an address and a size.
+#[derive(Debug)]
+struct Control {
+    bytes: [u8; Self::ROOM],
+    used: usize,
+}
+
+impl Control {
+    /// Two messages: a `struct in6_pktinfo` and a `u16`, each behind its head.
+    const ROOM: usize = 64;
+
+    fn new() -> Self {
+        Self { bytes: [0; Self::ROOM], used: 0 }
+    }
+
+    /// Adds a message, as cmsg(3) lays it out. There is room for the two that are needed.
+    fn push(&mut self, level: libc::c_int, kind: libc::c_int, data: &[u8]) {
+        let length = size_of::<libc::cmsghdr>() + data.len();
+        let parts = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), data];
+        let mut at = self.used;
+        for part in parts {
+            let Some(place) = self.bytes.get_mut(at..at + part.len()) else { return };
+            place.copy_from_slice(part);
+            at += part.len();
+        }
+        self.used = (self.used + length.next_multiple_of(size_of::<usize>())).min(Self::ROOM);
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.used).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn plain(socket: UdpSocket) -> OwnedFd {
+        socket.into()
+    }
+
+    #[test]
+    fn segments_arrive_as_datagrams_and_one_too_large_for_the_way_is_sent_all_the_same() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let sender = towards(receiver.local_addr().unwrap()).unwrap();
+        let payload: Vec<u8> = (0..2_500u32).map(|i| i as u8).collect();
+        let mut buffer = vec![0; 70_000];
+        send(&sender, &Route::default(), &payload, Some(1_000)).unwrap();
+        for part in payload.chunks(1_000) {
+            let got = receiver.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..got], part);
+        }
+        // No segment may be larger than what the interface takes at once; loopback takes 65,536.
+        let large = vec![7; 65_507];
+        send(&sender, &Route::default(), &large, Some(65_500)).unwrap();
+        for size in [65_500, 7] {
+            assert_eq!(receiver.recv(&mut buffer).unwrap(), size);
+        }
+        assert!(send(&sender, &Route::default(), &vec![7; 65_508], None).is_err());
+    }
+
+    #[test]
+    fn a_reply_leaves_from_the_address_it_is_told() {
+        for (listen, client, from) in [
+            ("0.0.0.0:0", "127.0.0.1:0", "127.0.0.5"),
+            ("[::]:0", "127.0.0.1:0", "::ffff:127.0.0.6"),
+            ("[::]:0", "[::1]:0", "::1"),
+        ] {
+            let socket = plain(UdpSocket::bind(listen).unwrap());
+            let client = UdpSocket::bind(client).unwrap();
+            client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            let mut to = client.local_addr().unwrap();
+            if let (IpAddr::V4(ip), true) = (to.ip(), listen.starts_with('[')) {
+                to.set_ip(ip.to_ipv6_mapped().into());
+            }
+            let from: IpAddr = from.parse().unwrap();
+            for segment in [None, Some(2)] {
+                send(&socket, &Route { to: Some(to), from: Some((from, 0)) }, b"abc", segment).unwrap();
+                let mut buffer = [0; 16];
+                let (n, peer) = client.recv_from(&mut buffer).unwrap();
+                assert_eq!((n, peer.ip()), (segment.map_or(3, usize::from), from.to_canonical()));
+                if segment.is_some() {
+                    assert_eq!(client.recv(&mut buffer).unwrap(), 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_that_is_not_there_is_an_error() {
+        let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = towards(gone).unwrap();
+        send(&socket, &Route::default(), b"x", None).unwrap();
+        let error = send(&socket, &Route::default(), b"x", None).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
+    }
+}

@@ -1,0 +1,104 @@
+//! Datagrams of every size, many at once, and several in one.
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+
+use ringport::net::udp::{Route, send};
+
+use super::peers::{Fleet, Service, ask, bind, client};
+use crate::harness::bytes::{Stream, seed};
+use crate::harness::process::Ringport;
+use crate::harness::rig::local;
+use crate::harness::wait::{PATIENCE, until};
+use crate::harness::world::World;
+
+#[test]
+fn datagrams_of_every_size_go_both_ways_whole() {
+    let fleet = Fleet::start(1, &[]);
+    let client = client(fleet.node);
+    let mut stream = Stream::new(seed());
+    // The pod adds its name to the answer: 65,507 is the largest there is.
+    for size in [0, 1, 511, 1472, 1473, 9000, 32_768, 65_000, 65_507 - "pod-0:".len()] {
+        assert_eq!(ask(&client, &stream.next(size)).unwrap(), "pod-0", "{size} bytes");
+    }
+    // Upwards it is whole at that size, downwards the pod has cut it.
+    client.send(&stream.next(65_507)).unwrap();
+    assert_eq!(client.recv(&mut vec![0; 70_000]).unwrap(), 65_507);
+    let metrics = fleet.ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
+}
+
+#[test]
+fn a_burst_larger_than_all_receive_buffers_is_delivered() {
+    let fleet = Fleet::start(1, &["--shards", "1"]);
+    let client = client(fleet.node);
+    ask(&client, b"?").unwrap();
+    fleet.pod("pod-0").mute();
+    // What the kernel lets wait for the pod is some 200 datagrams; ringport's own sockets hold more.
+    for burst in 1..=50 {
+        for _ in 0..100 {
+            client.send(b"burst").unwrap();
+        }
+        until("all have come", || (fleet.pod("pod-0").received() > burst * 100).then_some(()));
+    }
+    let metrics = fleet.ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 5_001);
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
+}
+
+#[test]
+fn answers_that_come_together_arrive_one_by_one() {
+    let world = World::new();
+    let ip = world.ip();
+    let (target_port, mut sockets) = bind(&[ip]);
+    let pod = sockets.remove(0);
+    pod.set_read_timeout(Some(PATIENCE)).unwrap();
+    let service = Service {
+        target_port,
+        node_port: world.port(),
+        external_ip: None,
+        more: "",
+        annotation: "",
+        tcp: false,
+    };
+    world.apply("service", &service.yaml());
+    world.apply("pod-0", &super::peers::pod(0, ip));
+    let ringport = Ringport::start(&world, &[]);
+    let client = client(local(service.node_port));
+    client.send(b"stream, please").unwrap();
+    let (_, flow) = pod.recv_from(&mut [0; 64]).unwrap();
+    let pod: OwnedFd = pod.into();
+    let mut buffer = vec![0; 70_000];
+    // Enough of them that the flow counts as a busy one on the way.
+    for round in 0..8u8 {
+        let payload: Vec<u8> = (0..11_500u32).map(|i| (i as u8).wrapping_mul(round)).collect();
+        send(&pod, &Route { to: Some(flow), from: None }, &payload, Some(1_200)).unwrap();
+        for part in payload.chunks(1_200) {
+            let n = client.recv(&mut buffer).unwrap();
+            assert!(&buffer[..n] == part, "round {round}");
+        }
+    }
+    let metrics = ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"down\""]), 80);
+    assert_eq!(metrics.sum("ringport_bytes_total", &["direction=\"down\""]), 8 * 11_500);
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
+}
+
+#[test]
+fn datagrams_that_come_together_arrive_one_by_one() {
+    let fleet = Fleet::start(1, &[]);
+    let socket = client(fleet.node);
+    ask(&socket, b"?").unwrap();
+    let socket: OwnedFd = socket.into();
+    let payload: Vec<u8> = (0..30_500u32).map(|i| i as u8).collect();
+    send(&socket, &Route::default(), &payload, Some(1_000)).unwrap();
+    let socket = UdpSocket::from(socket);
+    let mut buffer = vec![0; 70_000];
+    for part in payload.chunks(1_000) {
+        let n = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..n], [b"pod-0:", part].concat());
+    }
+    let metrics = fleet.ringport.metrics();
+    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 32);
+    assert_eq!(metrics.sum("ringport_bytes_total", &["direction=\"up\""]), 30_501);
+}
