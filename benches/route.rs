@@ -95,6 +95,8 @@ fn service(i: u32, affinity: bool) -> Service {
         // More Services than there are nodePorts: each has an address of its own instead.
         external_ips: vec![IpAddr::V4(Ipv4Addr::from(0xc612_0000 + i))],
         load_balancer_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        health_check_node_port: None,
         affinity: affinity.then_some(Duration::from_secs(10_800)),
         external_policy: TrafficPolicy::Cluster,
         internal_policy: TrafficPolicy::Cluster,

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::types::{NamespacedName, Protocol};
 
 /// A Service, as far as a proxy honours it.
@@ -31,6 +33,10 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` whose ipMode is VIP.
     pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`: the clients that `load_balancer_ips` serve; empty is all of them.
+    pub source_ranges: Vec<IpNet>,
+    /// `spec.healthCheckNodePort`, of a LoadBalancer with external policy Local.
+    pub health_check_node_port: Option<u16>,
     /// `spec.sessionAffinity: ClientIP` and its timeout, 1 s to 86,400 s.
     pub affinity: Option<Duration>,
     /// `spec.externalTrafficPolicy`

@@ -3,12 +3,14 @@
 mod annotations;
 mod cluster_ips;
 pub mod defaults;
+mod live;
 mod validate;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -19,6 +21,7 @@ use super::model::{Service, ServiceKind, ServicePort, TargetPort, TrafficPolicy}
 use crate::problem::Severity;
 use crate::types::Protocol;
 
+pub use live::{Live, PROXY_NAME_LABEL, live};
 pub use validate::validate;
 
 /// A valid Service as it was written: what remains is to allocate addresses and ports.
@@ -122,6 +125,8 @@ pub fn read(
             cluster_ips: Vec::new(),
             external_ips: addresses(spec.external_ips.iter().flatten()),
             load_balancer_ips: load_balancer_ips(service.status.as_ref()),
+            source_ranges: source_ranges(&spec),
+            health_check_node_port: health_check_node_port(&spec),
             affinity: affinity(&spec),
             external_policy: policy(spec.external_traffic_policy.as_deref()),
             internal_policy: policy(spec.internal_traffic_policy.as_deref()),
@@ -186,6 +191,20 @@ fn affinity(spec: &v1::ServiceSpec) -> Option<Duration> {
 
 fn policy(name: Option<&str>) -> TrafficPolicy {
     if name == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
+}
+
+/// Ranges that are valid; one that holds every address of its family is none for that family
+/// (kubernetes pkg/proxy/serviceport.go).
+fn source_ranges(spec: &v1::ServiceSpec) -> Vec<IpNet> {
+    let texts = spec.load_balancer_source_ranges.iter().flatten();
+    texts.filter_map(|text| text.trim().parse().ok()).collect()
+}
+
+fn health_check_node_port(spec: &v1::ServiceSpec) -> Option<u16> {
+    let checked = kind(spec) == ServiceKind::LoadBalancer
+        && policy(spec.external_traffic_policy.as_deref()) == TrafficPolicy::Local;
+    let port = u16::try_from(spec.health_check_node_port?).ok()?;
+    (checked && port != 0).then_some(port)
 }
 
 fn load_balancer_ips(status: Option<&v1::ServiceStatus>) -> Vec<IpAddr> {
