@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod cluster;
 mod feed;
 pub mod logging;
 pub mod served;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
-use crate::admin::{self, State};
+use crate::admin::{self, ServiceHealth, State};
 use crate::config::{Config, NodePortAddresses, print_duration};
 use crate::control::Control;
 use crate::limits;
@@ -35,9 +36,11 @@ use crate::route::compile::{self, CompileOptions};
 use crate::route::plane::{Phase, Plane};
 use crate::route::port::PortSettings;
 use crate::shard;
+use crate::source::cluster::ConnectError;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
 use access_log::AccessLog;
+pub use cluster::serve_cluster;
 use feed::Feed;
 
 /// Why the program ends before it is asked to.
@@ -75,6 +78,9 @@ pub enum Error {
         #[source]
         reason: io::Error,
     },
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
@@ -90,6 +96,12 @@ pub fn serve(
     inputs: Vec<Input>,
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
+    let facts = able(config)?;
+    tokio_uring::start(control(config, &facts, inputs, on_serving))
+}
+
+/// Finds out whether this machine can do it.
+fn able(config: &Config) -> Result<Facts, Error> {
     let facts = Facts::gather();
     let found = machine::check(&facts, &config.service_node_port_range);
     let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -99,7 +111,7 @@ pub fn serve(
     }
     let mut reporter = logging::Reporter::default();
     reporter.report(&warnings, crate::clock::now());
-    tokio_uring::start(control(config, &facts, inputs, on_serving))
+    Ok(facts)
 }
 
 /// The control thread's whole life.
@@ -122,8 +134,11 @@ async fn control(
     let changed = changes.clone();
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
-    let control = Control::new(plane.clone(), compile_options(config));
-    let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone());
+    let options = compile_options(config);
+    let health = ServiceHealth::new(state.clone(), options.nodeport_addresses.clone());
+    let control = Control::new(plane.clone(), options);
+    let store = Store::new(store_options(config));
+    let mut feed = Feed::new(manifests, store, control, state.clone(), health);
     feed.reload();
 
     let log = match &config.access_log {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::logging::Reporter;
-use crate::admin::{Seen, State};
+use crate::admin::{Seen, ServiceHealth, State};
 use crate::control::Control;
 use crate::problem::{Problem, Severity};
 use crate::source::manifests::Manifests;
@@ -18,11 +18,18 @@ pub(super) struct Feed {
     pub(super) control: Control,
     pub(super) state: Rc<State>,
     reporter: Reporter,
+    health: ServiceHealth,
 }
 
 impl Feed {
-    pub(super) fn new(manifests: Manifests, store: Store, control: Control, state: Rc<State>) -> Self {
-        Self { manifests, store, control, state, reporter: Reporter::default() }
+    pub(super) fn new(
+        manifests: Manifests,
+        store: Store,
+        control: Control,
+        state: Rc<State>,
+        health: ServiceHealth,
+    ) -> Self {
+        Self { manifests, store, control, state, reporter: Reporter::default(), health }
     }
 
     /// Reads what has changed and puts it in force.
@@ -45,18 +52,22 @@ impl Feed {
 
     /// Whether [`Feed::retry`] has something to do.
     pub(super) fn waiting(&self) -> bool {
-        self.control.waiting()
+        self.control.waiting() || self.health.waiting()
     }
 
     fn finish(&mut self, new: &[Problem], before: u64, began: u64) {
         self.reporter.report(new, crate::clock::now());
+        let unheard = self.control.health_checks().map(|checks| self.health.sync(checks));
+        self.reporter.report(&unheard.unwrap_or_default(), crate::clock::now());
+        self.state.on_compiled(self.control.counts());
         let files = self.manifests.problems();
         let failing = failing_files(&files);
-        let problems = files.iter().chain(self.control.problems()).cloned().collect();
+        let problems =
+            files.iter().chain(self.control.problems()).chain(self.health.problems()).cloned().collect();
         self.state.on_synced(Seen::now(), problems, failing);
         let generation = self.control.generation();
         if generation != before {
-            tokio::task::spawn_local(time_until_applied(self.state.clone(), generation, began));
+            tokio::task::spawn_local(time_until_applied(self.state.clone(), generation, began, Vec::new()));
         }
     }
 }
@@ -69,8 +80,8 @@ fn failing_files(problems: &[Problem]) -> u64 {
 }
 
 /// Measures how long a change takes from being read to being applied by all shards. Looks again and again,
-/// but only until it is.
-async fn time_until_applied(state: Rc<State>, generation: u64, began: u64) {
+/// but only until it is. `triggers` are when the changes of slices in it came about, in seconds since 1970.
+pub(super) async fn time_until_applied(state: Rc<State>, generation: u64, began: u64, triggers: Vec<f64>) {
     let mut pause = Duration::from_millis(1);
     while state.plane.applied() < generation {
         tokio::time::sleep(pause).await;
@@ -78,5 +89,6 @@ async fn time_until_applied(state: Rc<State>, generation: u64, began: u64) {
     }
     let took = Duration::from_micros(state.plane.applied_micros().saturating_sub(began));
     state.on_applied(took.as_secs_f64());
+    state.on_programmed(Seen::now(), &triggers);
     tracing::debug!(generation, ?took, "applied by all shards");
 }

@@ -60,7 +60,7 @@ fn rows(verb: Verb) -> impl Iterator<Item = &'static Row> {
     ROWS.iter().filter(move |row| match (verb, row.scope) {
         (Verb::Version, _) => false,
         (_, Scope::All) => true,
-        (Verb::Check, Scope::Serving) | (Verb::Demo, Scope::Manifests) => false,
+        (Verb::Check, Scope::Serving | Scope::Run) | (Verb::Demo, Scope::Manifests | Scope::Run) => false,
         (Verb::Run | Verb::Check | Verb::Demo, _) => true,
     })
 }

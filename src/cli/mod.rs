@@ -28,6 +28,9 @@ pub enum Error {
     /// No manifests were named.
     #[error("there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input")]
     NoManifests,
+    /// Several were named of what can be there once.
+    #[error("objects come from one place: give one of -f, --kubeconfig and --in-cluster")]
+    ManySources,
     /// `check` found that something is refused. It has been printed.
     #[error("{0} refused")]
     Refused(String),
@@ -54,7 +57,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             let _ = writeln!(io::stderr(), "ringport: {}", chain(&error));
             // As clap: 2 is for what was written wrong on the command line or in the configuration.
-            ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests) { 2 } else { 1 })
+            ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests | Error::ManySources) {
+                2
+            } else {
+                1
+            })
         }
     }
 }

@@ -28,6 +28,16 @@ pub struct Config {
     pub filenames: Vec<String>,
     /// The configuration file.
     pub file: Option<String>,
+    /// The kubeconfig of the cluster that is served.
+    pub kubeconfig: Option<String>,
+    /// Whether the cluster that this process runs in is served.
+    pub in_cluster: bool,
+    /// The value of the label of the Services that are served; `None` is those without it.
+    pub service_proxy_name: Option<String>,
+    /// Whether endpoints are reached through the node ports of the cluster's nodes.
+    pub via_node_port: bool,
+    /// Whether these node ports are served here too.
+    pub via_node_ports: bool,
     /// Shards; `None` is one a core.
     pub shards: Option<u32>,
     /// Whether each shard stays on a core of its own.

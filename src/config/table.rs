@@ -35,6 +35,8 @@ pub enum Scope {
     Serving,
     /// Those that read manifests: `run` and `check`.
     Manifests,
+    /// `run` alone.
+    Run,
 }
 
 /// A place in the configuration.
@@ -86,6 +88,63 @@ pub static ROWS: &[Row] = &[
         scope: Scope::All,
         kind: Kind::Text(|c| &mut c.file, "the name of a file"),
         doc: "A YAML file of options, by the keys of this table. Flags and environment variables win over it.",
+    },
+    Row {
+        flag: "kubeconfig",
+        short: None,
+        key: "kubeconfig",
+        default: "",
+        scope: Scope::Run,
+        kind: Kind::Text(|c| &mut c.kubeconfig, "the name of a file"),
+        doc: "Serve the Services of a cluster, whose API server this kubeconfig names, instead of manifests.",
+    },
+    Row {
+        flag: "in-cluster",
+        short: None,
+        key: "inCluster",
+        default: "false",
+        scope: Scope::Run,
+        kind: Kind::Switch(|c| &mut c.in_cluster),
+        doc: "Serve the Services of the cluster that this process runs in as a pod, with its service account.",
+    },
+    Row {
+        flag: "service-proxy-name",
+        short: None,
+        key: "serviceProxyName",
+        default: "",
+        scope: Scope::Run,
+        kind: Kind::Text(|c| &mut c.service_proxy_name, "the value of a label"),
+        doc: "On a cluster, serve only Services whose label service.kubernetes.io/service-proxy-name has this value: \
+              kube-proxy leaves these alone. Default: only Services without the label, as kube-proxy does.",
+    },
+    Row {
+        flag: "via",
+        short: None,
+        key: "via",
+        default: "pods",
+        scope: Scope::Run,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.via_node_port = match text {
+                    "pods" => false,
+                    "node-port" => true,
+                    _ => return None,
+                };
+                Some(())
+            },
+            "pods or node-port",
+        ),
+        doc: "On a cluster, how its endpoints are reached: the pods themselves, or, from outside such as the host of a \
+              minikube, the node ports of its nodes. Then external IPs are served here.",
+    },
+    Row {
+        flag: "via-node-ports",
+        short: None,
+        key: "viaNodePorts",
+        default: "false",
+        scope: Scope::Run,
+        kind: Kind::Switch(|c| &mut c.via_node_ports),
+        doc: "With --via node-port, serve the node ports here too, by the same numbers.",
     },
     Row {
         flag: "node-name",
@@ -452,6 +511,9 @@ impl Row {
                 "service-cluster-ip-range" => "CIDR",
                 "nodeport-addresses" => "CIDRS",
                 "node-name" => "NAME",
+                "kubeconfig" => "FILE",
+                "service-proxy-name" => "NAME",
+                "via" => "WAY",
                 "log-level" => "LEVEL",
                 _ => "FORMAT",
             },
@@ -464,6 +526,11 @@ pub(super) fn blank() -> Config {
     Config {
         filenames: Vec::new(),
         file: None,
+        kubeconfig: None,
+        in_cluster: false,
+        service_proxy_name: None,
+        via_node_port: false,
+        via_node_ports: false,
         shards: None,
         pin: false,
         nodeport_addresses: NodePortAddresses::All,

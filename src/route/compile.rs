@@ -7,10 +7,12 @@ use std::sync::{Arc, Weak};
 use imbl::ordmap::DiffItem;
 
 use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
+use crate::metrics::CompileCounts;
 use crate::problem::Problem;
 use crate::route::endpoint::Endpoint;
 use crate::route::frontends::{Claim, Claims, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
+use crate::route::local::HealthCheck;
 use crate::route::pick::{Affinity, Picker, Targets};
 use crate::route::port::{PortRoute, PortSettings, PortState};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
@@ -29,6 +31,8 @@ pub struct Compiler {
     problems: BTreeMap<NamespacedName, Vec<Problem>>,
     /// Service ports that are gone, while anything refers to them.
     departed: Vec<Weak<PortState>>,
+    health_checks: BTreeMap<NamespacedName, HealthCheck>,
+    counts: CompileCounts,
 }
 
 /// The outcome of one compilation.
@@ -44,12 +48,18 @@ pub struct Compiled {
     pub changes: Settled,
     /// Service ports that are gone but may have sessions.
     pub departed: Vec<Weak<PortState>>,
+    /// What load balancers ask this node about.
+    pub health_checks: BTreeMap<NamespacedName, HealthCheck>,
+    /// For the metrics.
+    pub counts: CompileCounts,
 }
 
 #[derive(Debug, Default)]
 struct CompiledService {
     ports: Vec<CompiledPort>,
     claims: Vec<Claim>,
+    /// Ports with policy Local, internal and external, that have endpoints but none here.
+    no_local: [u64; 2],
 }
 
 #[derive(Debug)]
@@ -72,6 +82,8 @@ impl Compiler {
             claims: Claims::default(),
             problems: BTreeMap::new(),
             departed: Vec::new(),
+            health_checks: BTreeMap::new(),
+            counts: CompileCounts::default(),
         }
     }
 
@@ -79,6 +91,8 @@ impl Compiler {
     /// served is left out and named among the problems.
     pub fn compile(&mut self, world: &World) -> Compiled {
         let mut touched_keys = BTreeSet::new();
+        self.counts.service_changes += self.world.services.diff(&world.services).count() as u64;
+        self.counts.endpoint_changes += self.world.slices.diff(&world.slices).count() as u64;
         for name in touched_services(&self.world, world) {
             self.compile_service(world, &name, &mut touched_keys);
         }
@@ -92,6 +106,8 @@ impl Compiler {
             changed: !changes.is_empty(),
             changes,
             departed: self.departed.clone(),
+            health_checks: self.health_checks.clone(),
+            counts: self.counts,
         }
     }
 
@@ -103,6 +119,12 @@ impl Compiler {
             None => CompiledService::default(),
         };
         self.problems.remove(name);
+        self.check_health(world, name);
+        for ((count, old), new) in
+            self.counts.no_local_endpoints.iter_mut().zip(old.no_local).zip(new.no_local)
+        {
+            *count = count.saturating_sub(old) + new;
+        }
         if let Some(service) = world.services.get(name) {
             let problems: Vec<Problem> = not_served(service).collect();
             if !problems.is_empty() {
@@ -126,6 +148,16 @@ impl Compiler {
         }
     }
 
+    fn check_health(&mut self, world: &World, name: &NamespacedName) {
+        let slices = world.slices.get(name).into_iter().flatten().map(|slice| &**slice);
+        let check =
+            world.services.get(name).and_then(|service| HealthCheck::of(service, slices, &world.node));
+        match check {
+            Some(check) => self.health_checks.insert(name.clone(), check),
+            None => self.health_checks.remove(name),
+        };
+    }
+
     /// The compiled form of a Service, made of the parts of the old one where they are the same (R2).
     fn compiled(&mut self, service: &Service, world: &World, old: &CompiledService) -> CompiledService {
         let slices = world.slices.get(&service.key);
@@ -139,6 +171,9 @@ impl Compiler {
             let old_port = old.ports.iter().find(|p| p.route.name == route.name);
             let slices = slices.into_iter().flatten().map(|slice| &**slice);
             let lists = Lists::new(service, port, slices, &world.node, &route.state);
+            for (count, missing) in compiled.no_local.iter_mut().zip(lists.no_local) {
+                *count += u64::from(missing);
+            }
             let mut targets = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
                 let targets = targets.get(lists.of(kind, key.address));
@@ -250,6 +285,8 @@ struct Lists {
     external: TrafficPolicy,
     cluster: Vec<Arc<Endpoint>>,
     local: Vec<Arc<Endpoint>>,
+    /// There are endpoints, but none for internal, or external, traffic under policy Local.
+    no_local: [bool; 2],
 }
 
 impl Lists {
@@ -271,12 +308,16 @@ impl Lists {
         // kube-proxy runs once for each family, and so do its rules.
         let families = joined.split_at(joined.partition_point(|j| j.addr.0.is_ipv4()));
         let (v4, v6) = (usable(families.0, policies, node), usable(families.1, policies, node));
+        let none_here = v4.local.is_empty() && v6.local.is_empty() && joined.iter().any(Joined::may_serve);
+        let external = policies.externally_accessible && policies.external == TrafficPolicy::Local;
+        let no_local = [policies.internal == TrafficPolicy::Local && none_here, external && none_here];
         let endpoint = |j: Joined<'_>| state.endpoint(j.addr, j.endpoint.pod.as_ref());
         Self {
             internal: service.internal_policy,
             external: service.external_policy,
             cluster: v4.cluster.into_iter().chain(v6.cluster).map(endpoint).collect(),
             local: v4.local.into_iter().chain(v6.local).map(endpoint).collect(),
+            no_local,
         }
     }
 
