@@ -164,3 +164,12 @@ pub const API_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Deleted objects of a kind that are remembered, so that late news does not bring them back.
 pub const TOMBSTONES: usize = 4096;
+
+/// Unknown and repeated fields that a request is told of, as the API server does.
+pub const STRICT_PROBLEMS: usize = 100;
+
+/// Operations of one JSON patch, as the API server has it.
+pub const JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// Bytes that the copies of one JSON patch may add, as the API server has it: copies of copies grow exponentially.
+pub const JSON_PATCH_COPIED: usize = 3 * 1024 * 1024;

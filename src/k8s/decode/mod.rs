@@ -4,15 +4,20 @@
 //! A bad object does not lose the others of its file; only text that does not parse does.
 
 mod go;
+mod gojson;
+mod manifest;
 mod read;
+pub mod request;
 mod tree;
 
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::manifest::{Manifest, manifests};
 pub use self::tree::Place;
 use self::tree::{Node as Tree, Value};
 use super::field::{FieldProblem, nearest};
@@ -46,6 +51,8 @@ pub struct Written {
     pub origin: Origin,
     /// The places of the fields that can still be refused when the object meets the others.
     pub places: Vec<(String, Place)>,
+    /// All of it as JSON, for whoever shows it; what a proxy has no use for is in here only.
+    pub json: Option<Box<str>>,
 }
 
 /// A valid object of one of the kinds that matter to a proxy.
@@ -85,6 +92,16 @@ pub struct ObjectId {
 
 /// Reads one file. An error is text that is no YAML: then nothing of the file is known.
 pub fn decode(file: &Arc<str>, bytes: &[u8], trust: Trust) -> Result<Decoded, Problem> {
+    let documents = documents(file, bytes)?;
+    let mut reader = FileReader { file, trust, decoded: Decoded::default() };
+    for document in &documents {
+        reader.read(document, None);
+    }
+    Ok(reader.decoded)
+}
+
+/// The documents of a file as trees.
+fn documents(file: &Arc<str>, bytes: &[u8]) -> Result<Vec<Tree>, Problem> {
     let at = |place: Place| Origin { file: Arc::clone(file), line: place.line, column: place.column };
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -93,15 +110,10 @@ pub fn decode(file: &Arc<str>, bytes: &[u8], trust: Trust) -> Result<Decoded, Pr
         let problem = Problem::error("the text is not UTF-8");
         Problem { origin: Some(at(place)), hint: Some("save the file as UTF-8".into()), ..problem }
     })?;
-    let documents = tree::parse(text).map_err(|error| {
+    tree::parse(text).map_err(|error| {
         let problem = Problem::error(format!("error parsing: {}", error.message));
         Problem { origin: Some(at(error.at)), ..problem }
-    })?;
-    let mut reader = FileReader { file, trust, decoded: Decoded::default() };
-    for document in &documents {
-        reader.read(document, None);
-    }
-    Ok(reader.decoded)
+    })
 }
 
 struct FileReader<'a> {
@@ -155,7 +167,7 @@ impl FileReader<'_> {
     }
 
     /// Reads one object of a kind that is served.
-    fn object<T: DeserializeOwned>(
+    fn object<T: DeserializeOwned + Serialize>(
         &mut self,
         tree: &Tree,
         kind: Kind,
@@ -169,6 +181,7 @@ impl FileReader<'_> {
             self.problem(tree, &name, problem, place);
         }
         let mut found = Vec::new();
+        let json = reading.object.as_ref().and_then(|object| serde_json::to_string(object).ok());
         let object = reading.object.and_then(|object| accept(object, &mut found));
         for problem in found {
             refused |= problem.severity == Severity::Error;
@@ -179,7 +192,7 @@ impl FileReader<'_> {
             Some(object) if !refused => {
                 let places = places(&object, tree);
                 let origin = self.origin(tree.at);
-                self.decoded.objects.push(Written { object, origin, places });
+                self.decoded.objects.push(Written { object, origin, places, json: json.map(Into::into) });
             }
             None if !refused => {}
             _ => self.decoded.refused.push(id),
