@@ -13,6 +13,7 @@
 mod balance;
 mod churn;
 mod cli;
+mod cluster;
 mod drain;
 mod endpoints;
 mod halfclose;

@@ -1,0 +1,3 @@
+//! On a cluster: what is deployed there, and the source of a cluster against the API of another ringport.
+
+mod deployed;
