@@ -166,6 +166,11 @@ impl Ringport {
         self.healthz
     }
 
+    /// One of the health pages.
+    pub(crate) fn page(&self, path: &str) -> String {
+        get(self.healthz, path).unwrap().1
+    }
+
     /// The status of one of the health pages.
     pub(crate) fn health(&self, path: &str) -> u16 {
         get(self.healthz, path).unwrap().0
