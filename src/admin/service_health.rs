@@ -65,6 +65,12 @@ impl ServiceHealth {
         new
     }
 
+    /// Listens on these addresses instead, from the next [`ServiceHealth::sync`] on.
+    pub fn move_to(&mut self, addresses: NodePortAddresses) {
+        self.addresses = addresses;
+        self.servers.clear();
+    }
+
     /// Whether something is to be tried again.
     pub fn waiting(&self) -> bool {
         self.servers.values().any(|server| server.listening.is_err())

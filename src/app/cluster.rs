@@ -13,8 +13,10 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::access_log::AccessLog;
-use super::feed::time_until_applied;
+use super::addresses::Addresses;
+use super::feed::{moved, time_until_applied};
 use super::logging::Reporter;
+use super::plan::Plan;
 use super::{Asked, Error, Signals};
 use crate::admin::{Seen, ServiceHealth, State, ViewStanding};
 use crate::config::Config;
@@ -43,7 +45,8 @@ async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
     let state = Rc::new(State::new(plane.clone()));
     let changes = Arc::new(Notify::new());
     let cluster = Cluster::start(link, settings(config), Timing::default(), changes.clone());
-    let mut feed = ClusterFeed::new(cluster, config, &plane, &state);
+    let mut addresses = Addresses::follow(&config.nodeport_addresses);
+    let mut feed = ClusterFeed::new(cluster, config, facts, &state);
     super::start_admin(config, &state)?;
     if !feed.first(&changes, &mut signals).await {
         return Ok(());
@@ -52,16 +55,14 @@ async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
         Some(path) => Some(super::open_access_log(path, &state)?),
         None => None,
     };
-    let max_connections = super::plan_connections(config, facts, &plane);
-    state.set_max_connections(max_connections);
-    let options = super::shards::options(config, placement, max_connections, facts.nofile);
+    let options = super::shards::options(config, placement, facts.nofile);
     let mut ended = super::when_ended(shard::start(&options, &plane)?);
     state.on_shards_started();
     let failed = match super::until_applied(&plane, &mut ended).await {
         Some(error) => Some(error),
         None => {
             super::tell(config, &state);
-            feed.run(&changes, &mut signals, &mut ended, log.as_ref()).await
+            feed.run(&changes, &mut addresses, &mut signals, &mut ended, log.as_ref()).await
         }
     };
     let result = match failed {
@@ -96,6 +97,7 @@ struct ClusterFeed {
     control: Control,
     state: Rc<State>,
     reporter: Reporter,
+    plan: Plan,
     health: ServiceHealth,
     /// What is wrong with objects.
     wrong: Vec<Problem>,
@@ -104,7 +106,8 @@ struct ClusterFeed {
 }
 
 impl ClusterFeed {
-    fn new(cluster: Cluster, config: &Config, plane: &Arc<Plane>, state: &Rc<State>) -> Self {
+    fn new(cluster: Cluster, config: &Config, facts: &Facts, state: &Rc<State>) -> Self {
+        let plane = &state.plane;
         let (doubt, doubts) = mpsc::channel(limits::DOUBTS);
         // Where there is no room, others say the same.
         plane.set_on_doubt(move |service| drop(doubt.try_send(service.clone())));
@@ -118,6 +121,7 @@ impl ClusterFeed {
             control,
             state: state.clone(),
             reporter: Reporter::default(),
+            plan: Plan::new(config, facts),
             health,
             wrong: Vec::new(),
             doubts,
@@ -141,6 +145,7 @@ impl ClusterFeed {
     async fn run(
         &mut self,
         changes: &Notify,
+        addresses: &mut Addresses<'_>,
         signals: &mut Signals,
         ended: &mut oneshot::Receiver<std::io::Result<()>>,
         log: Option<&AccessLog>,
@@ -154,6 +159,11 @@ impl ClusterFeed {
                 },
                 result = &mut *ended => return Some(super::why_ended(result)),
                 () = changes.notified() => self.reload(),
+                found = addresses.next() => {
+                    if moved(&mut self.control, &mut self.health, found) {
+                        self.reload();
+                    }
+                }
                 Some(service) = self.doubts.recv() => self.cluster.doubt(service),
                 () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => self.retry(),
             }
@@ -191,6 +201,7 @@ impl ClusterFeed {
         self.state.on_synced(Seen::now(), problems, 0);
         let generation = self.control.generation();
         if generation != before {
+            self.plan.apply(&self.state);
             let waiting = time_until_applied(self.state.clone(), generation, began, triggers);
             tokio::task::spawn_local(waiting);
         }

@@ -5,9 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::logging::Reporter;
+use super::plan::Plan;
 use crate::admin::{Seen, ServiceHealth, State};
 use crate::control::Control;
+use crate::limits;
 use crate::problem::{Problem, Severity};
+use crate::route::compile::NodePortAddresses;
 use crate::source::manifests::Manifests;
 use crate::store::Store;
 
@@ -17,6 +20,7 @@ pub(super) struct Feed {
     pub(super) store: Store,
     pub(super) control: Control,
     pub(super) state: Rc<State>,
+    plan: Plan,
     reporter: Reporter,
     health: ServiceHealth,
 }
@@ -27,9 +31,10 @@ impl Feed {
         store: Store,
         control: Control,
         state: Rc<State>,
+        plan: Plan,
         health: ServiceHealth,
     ) -> Self {
-        Self { manifests, store, control, state, reporter: Reporter::default(), health }
+        Self { manifests, store, control, state, plan, reporter: Reporter::default(), health }
     }
 
     /// Reads what has changed and puts it in force.
@@ -40,6 +45,17 @@ impl Feed {
         let mut new = self.manifests.reload(&mut self.store);
         new.extend(self.control.apply(self.store.world()));
         self.finish(&new, before, began);
+    }
+
+    /// Serves node ports on other addresses, if they are others.
+    pub(super) fn move_node_ports(&mut self, addresses: NodePortAddresses) {
+        if moved(&mut self.control, &mut self.health, addresses) {
+            self.state.on_queued(Seen::now());
+            let began = crate::clock::now_micros();
+            let before = self.control.generation();
+            let new = self.control.apply(self.store.world());
+            self.finish(&new, before, began);
+        }
     }
 
     /// Tries again what could not be done before.
@@ -67,9 +83,25 @@ impl Feed {
         self.state.on_synced(Seen::now(), problems, failing);
         let generation = self.control.generation();
         if generation != before {
+            self.plan.apply(&self.state);
             tokio::task::spawn_local(time_until_applied(self.state.clone(), generation, began, Vec::new()));
         }
     }
+}
+
+/// Serves node ports and health checks on these addresses, and says so; false where they are no others.
+pub(super) fn moved(control: &mut Control, health: &mut ServiceHealth, addresses: NodePortAddresses) -> bool {
+    let text = match &addresses {
+        NodePortAddresses::All => "every address".to_owned(),
+        NodePortAddresses::Only(some) if some.is_empty() => "no address: none matches".to_owned(),
+        NodePortAddresses::Only(some) => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let moved = control.set_nodeport_addresses(addresses.clone());
+    if moved {
+        tracing::info!("the addresses of this node have changed: node ports are served on {text}");
+        health.move_to(addresses);
+    }
+    moved
 }
 
 /// Files with a problem that is not one of their objects' own: they cannot be read, or do not parse.
@@ -82,10 +114,10 @@ fn failing_files(problems: &[Problem]) -> u64 {
 /// Measures how long a change takes from being read to being applied by all shards. Looks again and again,
 /// but only until it is. `triggers` are when the changes of slices in it came about, in seconds since 1970.
 pub(super) async fn time_until_applied(state: Rc<State>, generation: u64, began: u64, triggers: Vec<f64>) {
-    let mut pause = Duration::from_millis(1);
+    let mut pause = limits::APPLY_LOOK;
     while state.plane.applied() < generation {
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        pause = (pause * 2).min(limits::RETRY_INTERVAL);
     }
     let took = Duration::from_micros(state.plane.applied_micros().saturating_sub(began));
     state.on_applied(took.as_secs_f64());

@@ -125,12 +125,18 @@ pub struct ShardCounters {
     pub accepted: Counter,
     /// Accepts that failed (EMFILE, ENFILE, ENOMEM, ECONNABORTED …).
     pub accept_errors: Counter,
+    /// Times a listener left its queue alone, as the process was out of descriptors or memory.
+    pub accept_backoffs: Counter,
     /// Connections refused because a limit of the process was reached.
     pub limited: Counter,
     /// What its relay ring counts.
     pub ring: Arc<RingCounters>,
     /// Directions that wanted to splice and had to copy, as no pipe was to be had.
     pub pipes_refused: Counter,
+    /// Bytes on the heap that wait for peers that do not read: a gauge.
+    pub backlog_bytes: Counter,
+    /// Times these were as many as they may be.
+    pub backlog_used_up: Counter,
     /// Listening sockets open: a gauge.
     pub listeners: Counter,
     /// Listening sockets that could not be opened and are being retried: a gauge.

@@ -456,6 +456,13 @@ pub static METRICS: &[Metric] = &[
         read: Read::Shard(|shard| shard.accept_errors.get()),
     },
     Metric {
+        name: "ringport_shard_accept_backoffs_total",
+        kind: "counter",
+        help: "Times a listener refused what waited and paused, as the process was out of descriptors or memory.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.accept_backoffs.get()),
+    },
+    Metric {
         name: "ringport_shard_connections_limited_total",
         kind: "counter",
         help: "Connections refused because a limit of the process was reached.",
@@ -484,6 +491,13 @@ pub static METRICS: &[Metric] = &[
         read: Read::Shard(|shard| shard.ring.no_buffers.get()),
     },
     Metric {
+        name: "ringport_shard_bytes_orphaned_total",
+        kind: "counter",
+        help: "Bytes received for sessions that were already over: lost, and in no session's account.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.ring.bytes_orphaned.get()),
+    },
+    Metric {
         name: "ringport_shard_pipes",
         kind: "gauge",
         help: "Pipes open for splicing.",
@@ -496,6 +510,20 @@ pub static METRICS: &[Metric] = &[
         help: "Transfers that were copied because no pipe was to be had.",
         labels: &[],
         read: Read::Shard(|shard| shard.pipes_refused.get()),
+    },
+    Metric {
+        name: "ringport_shard_backlog_bytes",
+        kind: "gauge",
+        help: "Bytes of memory that wait for clients and pods that do not read.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_bytes.get()),
+    },
+    Metric {
+        name: "ringport_shard_backlog_used_up_total",
+        kind: "counter",
+        help: "Times these were as many as they may be, so that a shard received one buffer at a time for a while.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_used_up.get()),
     },
     Metric {
         name: "ringport_shard_listeners",

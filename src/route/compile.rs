@@ -33,6 +33,8 @@ pub struct Compiler {
     departed: Vec<Weak<PortState>>,
     health_checks: BTreeMap<NamespacedName, HealthCheck>,
     counts: CompileCounts,
+    /// All Services are to be compiled again: the options are others.
+    stale: bool,
 }
 
 /// The outcome of one compilation.
@@ -84,7 +86,16 @@ impl Compiler {
             departed: Vec::new(),
             health_checks: BTreeMap::new(),
             counts: CompileCounts::default(),
+            stale: false,
         }
+    }
+
+    /// Node ports are on these addresses from the next compilation on. Returns whether they are others.
+    pub fn set_nodeport_addresses(&mut self, addresses: NodePortAddresses) -> bool {
+        let differs = self.options.nodeport_addresses != addresses;
+        self.options.nodeport_addresses = addresses;
+        self.stale |= differs;
+        differs
     }
 
     /// Compiles what differs between `world` and the last one. Never fails as a whole: what cannot be
@@ -93,7 +104,12 @@ impl Compiler {
         let mut touched_keys = BTreeSet::new();
         self.counts.service_changes += self.world.services.diff(&world.services).count() as u64;
         self.counts.endpoint_changes += self.world.slices.diff(&world.slices).count() as u64;
-        for name in touched_services(&self.world, world) {
+        let touched = if std::mem::take(&mut self.stale) {
+            all_services(&self.world, world)
+        } else {
+            touched_services(&self.world, world)
+        };
+        for name in touched {
             self.compile_service(world, &name, &mut touched_keys);
         }
         self.world = world.clone();
@@ -174,14 +190,15 @@ impl Compiler {
             for (count, missing) in compiled.no_local.iter_mut().zip(lists.no_local) {
                 *count += u64::from(missing);
             }
-            let mut targets = TargetsCache::new(picker(service, &route), old_port);
+            let mut cache = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
-                let targets = targets.get(lists.of(kind, key.address));
-                let frontend = old_frontend(old, key, kind, &route, &targets)
-                    .unwrap_or_else(|| Arc::new(Frontend { key, kind, port: route.clone(), targets }));
+                let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
+                let (targets, from_node) = (cache.get(outside), cache.get(inside));
+                let frontend = Frontend { key, kind, port: route.clone(), targets, from_node };
+                let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
-            compiled.ports.push(CompiledPort { route, targets: targets.used });
+            compiled.ports.push(CompiledPort { route, targets: cache.used });
         }
         compiled
     }
@@ -232,10 +249,14 @@ impl Compiler {
 /// was replaced by an equal object.
 fn touched_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
     if old.node != new.node {
-        return old.services.keys().chain(new.services.keys()).cloned().collect();
+        return all_services(old, new);
     }
     let services = old.services.diff(&new.services).map(key_of);
     services.chain(old.slices.diff(&new.slices).map(key_of)).cloned().collect()
+}
+
+fn all_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
+    old.services.keys().chain(new.services.keys()).cloned().collect()
 }
 
 fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedName {
@@ -265,16 +286,14 @@ fn picker(service: &Service, route: &PortRoute) -> Picker {
     }
 }
 
-fn old_frontend(
-    old: &CompiledService,
-    key: FrontendKey,
-    kind: FrontendKind,
-    route: &Arc<PortRoute>,
-    targets: &Arc<Targets>,
-) -> Option<Arc<Frontend>> {
+/// The one that there was, where it is the same.
+fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> {
     let mut claims = old.claims.iter().map(|claim| &claim.frontend);
     let same = |f: &&Arc<Frontend>| {
-        f.key == key && f.kind == kind && Arc::ptr_eq(&f.port, route) && Arc::ptr_eq(&f.targets, targets)
+        (f.key, f.kind) == (new.key, new.kind)
+            && Arc::ptr_eq(&f.port, &new.port)
+            && Arc::ptr_eq(&f.targets, &new.targets)
+            && Arc::ptr_eq(&f.from_node, &new.from_node)
     };
     claims.find(same).cloned()
 }
@@ -324,6 +343,16 @@ impl Lists {
     /// The endpoints for one frontend: of its address family, or of both for a wildcard.
     fn of(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let policy = if kind == FrontendKind::ClusterIp { self.internal } else { self.external };
+        self.under(policy, address)
+    }
+
+    /// The same for what the node itself connects to: external policies are not for it.
+    fn for_node(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
+        let policy = if kind == FrontendKind::ClusterIp { self.internal } else { TrafficPolicy::Cluster };
+        self.under(policy, address)
+    }
+
+    fn under(&self, policy: TrafficPolicy, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let list = match policy {
             TrafficPolicy::Cluster => &self.cluster,
             TrafficPolicy::Local => &self.local,

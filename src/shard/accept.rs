@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -18,9 +17,6 @@ use crate::net::socket;
 use crate::ring::{Accepted, Accepts};
 use crate::types::Refusal;
 use crate::{clock, limits};
-
-/// How long to leave the queue alone when the machine is out of something.
-const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Accepts until the listener is closed, then serves what still waits in its queue (S3).
 pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>, socket: OwnedFd) {
@@ -33,6 +29,7 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>, socket: Own
                 OnError::Continue => shard.stats().accept_errors.add(1),
                 OnError::Backoff => {
                     shard.stats().accept_errors.add(1);
+                    shard.stats().accept_backoffs.add(1);
                     if shard.log_gate.may(clock::now()) {
                         tracing::warn!(shard = shard.index, %error, "cannot accept; refusing what waits");
                     }
@@ -60,7 +57,7 @@ async fn next(listener: &Listener, accepts: &mut Accepts) -> Option<Accepted> {
 
 /// Leaves the queue alone for a while, unless the listener closes: whoever waits for that lets no timer fire.
 async fn back_off(shard: &Shard, listener: &Listener) {
-    let mut sleep = shard.ring.sleep(BACKOFF);
+    let mut sleep = shard.ring.sleep(limits::ACCEPT_BACKOFF);
     std::future::poll_fn(|context| {
         if listener.is_closing(context.waker()) {
             return Poll::Ready(());
@@ -130,10 +127,10 @@ fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
         return;
     };
     frontend.port.stats.of(shard.index).accepted.add(1);
-    if shard.sessions() >= shard.options.max_connections {
+    let most = shard.plane.max_connections();
+    if shard.sessions() >= most {
         stats.limited.add(1);
         if shard.log_gate.may(clock::now()) {
-            let most = shard.options.max_connections;
             tracing::warn!(shard = shard.index, most, "--max-connections is reached; refusing");
         }
         connection::refuse(shard, &frontend, client, Refusal::MaxConnections);
@@ -146,6 +143,7 @@ fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
 mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::task::{Context, Waker};
+    use std::time::Duration;
 
     use super::*;
     use crate::ring::{self, RelayRing, RingCounters};

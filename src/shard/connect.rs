@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use super::run::Shard;
 use crate::clock::{self, Millis};
+use crate::limits;
 use crate::net::socket;
 use crate::route::endpoint::Endpoint;
 use crate::route::snapshot::Frontend;
@@ -22,16 +22,18 @@ pub(super) struct Connected {
     pub(super) attempts: u32,
 }
 
-/// Connects to the first candidate that answers. Retrying is safe: no byte of the client has been sent (S5).
+/// Connects an accepted client to the first candidate that answers. Retrying is safe: no byte of the client has been sent (S5).
 pub(super) async fn connect(
     shard: &Shard,
     frontend: &Frontend,
     client: ClientAddr,
+    accepted: &OwnedFd,
 ) -> Result<Connected, Refusal> {
     let start = clock::now();
     let deadline = start.after(shard.options.connect_timeout);
     let random = shard.random.borrow_mut().u64(..);
-    let mut candidates = frontend.targets.candidates(client, start, random);
+    let targets = frontend.targets_for(client, || Some(socket::local(accepted).ok()?.ip()));
+    let mut candidates = targets.candidates(client, start, random);
     let mut refusal = Refusal::NoEndpoints;
     let mut attempts = 0;
     while let Some(endpoint) = candidates.next_endpoint() {
@@ -72,17 +74,16 @@ pub(super) async fn connect(
 /// last one gets all of it.
 fn share_of_budget(now: Millis, deadline: Millis, others: bool) -> Millis {
     let left = deadline.since(now);
-    now.after(if others { left / 3 } else { left }.max(LEAST))
+    now.after(if others { left / 3 } else { left }.max(limits::CONNECT_ATTEMPT_LEAST))
 }
-
-/// The least time that an attempt gets.
-const LEAST: Duration = Duration::from_millis(20);
 
 async fn attempt(shard: &Shard, endpoint: EndpointAddr, until: Millis) -> Result<OwnedFd, ConnectFailure> {
     let socket = socket::towards(endpoint.0, &shard.options.tcp).map_err(|error| failure_of(&error))?;
     let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
     let result = match unless_stopping(shard, connecting).await {
-        Some(Ok(_)) => return Ok(socket),
+        Some(Ok(_)) if socket::peer(&socket).is_ok() => return Ok(socket),
+        // An ICMP error in answer to the first packet completes the operation too, as a success.
+        Some(Ok(_)) => Err(ConnectFailure::Unreachable),
         Some(Err(error)) => Err(failure_of(&error)),
         None => Err(ConnectFailure::Timeout),
     };

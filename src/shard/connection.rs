@@ -47,7 +47,7 @@ async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     let mut session = Session::new(&shard, &frontend);
     let outcome = match session.admit(&client) {
         Err(refusal) => Err(refusal),
-        Ok(()) => connect(&shard, &frontend, session.client).await,
+        Ok(()) => connect(&shard, &frontend, session.client, &client).await,
     };
     match outcome {
         Err(refusal) => {

@@ -1,7 +1,8 @@
 //! Which listening sockets a shard has: what the snapshot names, minus frontends without endpoints.
 //!
 //! A frontend without a usable endpoint has no listener, so that the kernel refuses at once, as
-//! kube-proxy's REJECT does. The port stays held by control's reservation.
+//! kube-proxy's REJECT does. The port stays held by control's reservation. One whose endpoints are for the node itself
+//! only (`externalTrafficPolicy: Local` and none on this node) has one; others who connect to it are reset.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,15 +13,10 @@ use std::time::Duration;
 
 use super::accept;
 use super::run::Shard;
+use crate::limits;
 use crate::net::socket;
 use crate::route::snapshot::{Frontend, FrontendKey, RoutingSnapshot};
 use crate::types::Protocol;
-
-/// How soon a listener that could not be opened is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether the accept loops have ended.
-const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
 /// A shard's listening sockets.
 #[derive(Default)]
@@ -79,20 +75,21 @@ impl Listeners {
         // An accept loop drops its reference when it has served its queue.
         while closing.iter().any(|listener| Rc::strong_count(listener) > 1) {
             // On the ring's clock, as it is what ends the pause of a loop that cannot accept.
-            shard.ring.sleep(CLOSE_LOOK).await;
+            shard.ring.sleep(limits::CLOSE_LOOK).await;
         }
         shard.stats().listeners.set(0);
     }
 
     /// When to apply again although nothing has changed.
     pub(super) fn retry_in(&self) -> Option<Duration> {
-        (self.failed > 0).then_some(RETRY)
+        (self.failed > 0).then_some(limits::RETRY_INTERVAL)
     }
 }
 
 /// Whether a shard listens for it.
 fn is_served(frontend: &Frontend) -> bool {
-    frontend.key.protocol == Protocol::Tcp && !frontend.targets.endpoints.is_empty()
+    let lists = [&frontend.targets, &frontend.from_node];
+    frontend.key.protocol == Protocol::Tcp && lists.iter().any(|list| !list.endpoints.is_empty())
 }
 
 impl Listener {

@@ -27,6 +27,7 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use rustix::event::EventfdFlags;
 
+use crate::limits;
 use crate::net::socket::TcpOptions;
 use crate::route::plane::Plane;
 
@@ -35,8 +36,6 @@ use crate::route::plane::Plane;
 pub struct Options {
     /// CPUs to pin the shards to, one each; as many shards as entries. `None` leaves a shard unpinned.
     pub placement: Vec<Option<usize>>,
-    /// Sessions at a time, all shards together.
-    pub max_connections: u64,
     /// For all attempts to connect one client to a pod.
     pub connect_timeout: Duration,
     /// End of a session in which nothing has moved for this long; zero is never.
@@ -55,13 +54,12 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             placement: vec![None],
-            max_connections: u64::MAX,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
             half_closed_timeout: Duration::from_secs(3600),
             tcp: TcpOptions::default(),
             splice: true,
-            pipes: crate::limits::PIPES_PER_SHARD,
+            pipes: limits::PIPES_PER_SHARD,
         }
     }
 }
@@ -109,7 +107,7 @@ pub fn start(options: &Options, plane: &Arc<Plane>) -> Result<Shards, StartError
         let (options, for_shard) = (options.clone(), plane.clone());
         let started = LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{shard}"))
-            .io_memory(256 << 10)
+            .io_memory(limits::EXECUTOR_MEMORY)
             .spawn(move || run::run(shard, options, for_shard, bell));
         match started {
             Ok(handle) => shards.push(handle),

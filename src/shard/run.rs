@@ -11,8 +11,10 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
+use super::relay::Backlog;
 use super::{Options, accept};
 use crate::clock::{self, OncePerSecond};
+use crate::limits;
 use crate::metrics::counters::ShardCounters;
 use crate::ring::{self, Pipes, RelayRing, Ring};
 use crate::route::plane::{Phase, Plane};
@@ -23,6 +25,7 @@ pub(super) struct Shard {
     pub(super) index: usize,
     pub(super) ring: Ring,
     pub(super) pipes: Rc<Pipes>,
+    pub(super) backlog: Backlog,
     pub(super) options: Options,
     pub(super) plane: Arc<Plane>,
     pub(super) random: RefCell<fastrand::Rng>,
@@ -58,6 +61,7 @@ pub(super) async fn run(
     let shard = Rc::new(Shard {
         index,
         pipes: Pipes::new(options.pipes, plane.stats.of(index).ring.clone()),
+        backlog: Backlog::default(),
         options,
         random: RefCell::new(fastrand::Rng::new()),
         stopping: Cell::new(false),
@@ -97,12 +101,9 @@ async fn drain(shard: &Rc<Shard>, bell: &OwnedFd) {
         if shard.plane.phase() == Phase::Stop && !shard.stopping.replace(true) {
             shard.ring.wake_all();
         }
-        wait_for_change(shard, bell, Some(DRAIN_LOOK)).await;
+        wait_for_change(shard, bell, Some(limits::DRAIN_LOOK)).await;
     }
 }
-
-/// How often a draining shard looks whether its last session has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until the bell rings, or for `at_most`.
 async fn wait_for_change(shard: &Shard, bell: &OwnedFd, at_most: Option<Duration>) {

@@ -145,6 +145,30 @@ fn draft_slice(mut object: Value, old: Option<&Document>) -> Result<Draft, Refus
     Ok(Draft { object, typed: slice.map(|slice| Object::EndpointSlice(Arc::new(slice))), warnings })
 }
 
+/// What the data plane sees of an object that was accepted before.
+pub(super) fn accepted(resource: Resource, object: Value) -> Option<Object> {
+    let problems = &mut Vec::new();
+    match resource {
+        Resource::Services => {
+            let service = crate::k8s::service::request(&typed(object).ok()?, problems);
+            Some(Object::Service(Arc::new(service)))
+        }
+        Resource::Pods => {
+            let pod = crate::k8s::pod::read(&typed(object).ok()?, Trust::Api, problems);
+            pod.map(|pod| Object::Pod(Arc::new(pod)))
+        }
+        Resource::EndpointSlices => {
+            let slice = slice::read(&typed(object).ok()?, Trust::Api, problems);
+            slice.map(|slice| Object::EndpointSlice(Arc::new(slice)))
+        }
+        Resource::Nodes => {
+            let node = node::read(&typed(object).ok()?, problems);
+            node.map(|node| Object::Node(Arc::new(node)))
+        }
+        Resource::Namespaces | Resource::Endpoints | Resource::Events => None,
+    }
+}
+
 /// The object as the Kubernetes schema has it.
 fn typed<T: DeserializeOwned>(object: Value) -> Result<T, Refusal> {
     serde_json::from_value(object).map_err(|error| Refusal::BadRequest(error.to_string()))

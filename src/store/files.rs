@@ -18,6 +18,9 @@ pub enum Change {
     Removed,
 }
 
+/// Itself, its Endpoints, slices of two families.
+const VERSIONS_PER_OBJECT: u64 = 4;
+
 impl Store {
     /// Takes over what one file says now. See [`Store::apply`].
     pub fn replace_file(&mut self, file: &Arc<str>, decoded: Decoded) {
@@ -39,6 +42,7 @@ impl Store {
                 Change::Removed => self.objects.remove(&file, &mut changed),
             }
         }
+        self.reserve(changed.texts.len() as u64 * VERSIONS_PER_OBJECT);
         self.take_effect(changed);
     }
 

@@ -11,11 +11,14 @@ mod draft;
 mod files;
 mod index;
 mod metadata;
+mod mirror;
 mod objects;
+mod persist;
 mod ports;
 mod ranks;
 pub mod registry;
 mod render;
+mod restore;
 mod services;
 mod slices;
 mod write;
@@ -23,6 +26,7 @@ mod write;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +37,7 @@ use self::addresses::Addresses;
 use self::controller::Zones;
 use self::index::Index;
 use self::objects::Objects;
+use self::persist::{Disk, Kept};
 use self::ports::Ports;
 use self::ranks::Ranks;
 use self::registry::{Document, Event, Expired, Registry};
@@ -79,6 +84,9 @@ pub struct Store {
     shows: bool,
     /// The slices in the registry that were made for each Service.
     shown_slices: HashMap<NamespacedName, Vec<NamespacedName>>,
+    /// Where the API's objects outlive the process.
+    disk: Option<Disk>,
+    disk_problem: Option<Problem>,
 }
 
 impl Store {
@@ -86,7 +94,7 @@ impl Store {
     pub fn new(options: Options) -> Self {
         let mut store = Self::for_files(options);
         store.shows = true;
-        store.registry = Registry::starting_at(seconds_since_1970() << 10);
+        store.registry = Registry::starting_at(first_version());
         store.show_initial();
         store
     }
@@ -110,7 +118,29 @@ impl Store {
             registry: Registry::default(),
             shows: false,
             shown_slices: HashMap::new(),
+            disk: None,
+            disk_problem: None,
         }
+    }
+
+    /// A store whose objects of the API are kept in a state directory, if there is one, and are there again. One
+    /// that cannot be used is left as it is.
+    pub fn open(options: Options, state_dir: Option<&Path>) -> Result<Self, Problem> {
+        match state_dir {
+            None => Ok(Self::new(options)),
+            Some(dir) => Disk::open(dir).map(|(disk, kept)| Self::with_disk(options, disk, kept)),
+        }
+    }
+
+    fn with_disk(options: Options, disk: Disk, kept: Kept) -> Self {
+        let mut store = Self::for_files(options);
+        store.shows = true;
+        store.registry = Registry::starting_at(kept.version.max(first_version()));
+        store.disk = Some(disk);
+        store.reserve(0);
+        store.restore(kept.records);
+        store.show_initial();
+        store
     }
 
     /// Everything the data plane is compiled from.
@@ -135,6 +165,7 @@ impl Store {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.objects.problems();
         problems.extend(self.refused.values().flatten().cloned());
+        problems.extend(self.disk_problem.clone());
         problems
     }
 
@@ -163,6 +194,12 @@ impl Store {
     pub fn events_since(&self, resource: Resource, version: u64) -> Result<Vec<Arc<Event>>, Expired> {
         self.registry.events_since(resource, version)
     }
+}
+
+/// Beyond all that an earlier life of the process has given if it made fewer than a thousand changes a
+/// second: a watcher that comes back is told that its version is too old.
+fn first_version() -> u64 {
+    seconds_since_1970() << 10
 }
 
 fn seconds_since_1970() -> u64 {

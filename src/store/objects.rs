@@ -84,11 +84,18 @@ impl Objects {
 
     /// Takes over what the API has.
     pub(super) fn put(&mut self, object: Object) -> Changed {
-        let origin = Origin { file: "the API".into(), line: 0, column: 0 };
         let mut changed = Changed::default();
-        let id = object.id();
-        self.claim(API, id, Written { object, origin, places: Vec::new(), json: None }, &mut changed);
+        self.put_all([object], &mut changed);
         changed
+    }
+
+    /// The same for many.
+    pub(super) fn put_all(&mut self, objects: impl IntoIterator<Item = Object>, changed: &mut Changed) {
+        for object in objects {
+            let origin = Origin { file: "the API".into(), line: 0, column: 0 };
+            let id = object.id();
+            self.claim(API, id, Written { object, origin, places: Vec::new(), json: None }, changed);
+        }
     }
 
     /// Forgets what the API had.

@@ -35,6 +35,16 @@ impl Ranks {
         self.by_key.get(key).map_or(0, |rank| rank >> RANK_BITS)
     }
 
+    /// Gives an object the rank that it had in an earlier life of the process.
+    pub(super) fn restore(&mut self, key: &NamespacedName, rank: u64) {
+        self.by_key.insert(key.clone(), rank);
+        self.last = self.last.max(rank);
+    }
+
+    pub(super) fn get(&self, key: &NamespacedName) -> Option<u64> {
+        self.by_key.get(key).copied()
+    }
+
     pub(super) fn forget(&mut self, key: &NamespacedName) {
         self.by_key.remove(key);
     }

@@ -153,6 +153,11 @@ impl Registry {
         Some(self.next(resource, key.clone(), before.owner.clone(), before.value()))
     }
 
+    /// Puts in an object of an earlier life of the process: no news to anyone.
+    pub(super) fn restore(&mut self, document: Document) {
+        self.objects.insert((document.resource, document.key.clone()), Arc::new(document));
+    }
+
     /// Puts in what [`Registry::next`] gave.
     pub(super) fn insert(&mut self, document: Arc<Document>) {
         let before = self.objects.insert((document.resource, document.key.clone()), Arc::clone(&document));

@@ -19,6 +19,9 @@ use crate::types::NamespacedName;
 /// Label of slices and Endpoints of a Service without clusterIP: no proxy looks at them.
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
+/// Label of a slice: the controller that makes it.
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+
 /// Addresses of one Endpoints object, at most (pkg/controller/endpoint).
 const ENDPOINTS_CAPACITY: usize = 1000;
 
@@ -148,12 +151,17 @@ impl Store {
     // === Slices and Endpoints ===
 
     /// Shows the slices that were made for a Service, and the Endpoints of the same.
-    pub(super) fn show_endpoints_of(&mut self, service: &NamespacedName, made: &[Arc<EndpointSlice>]) {
+    pub(super) fn show_endpoints_of(
+        &mut self,
+        service: &NamespacedName,
+        made: &[Arc<EndpointSlice>],
+        mirrored: &[Arc<EndpointSlice>],
+    ) {
         if !self.shows {
             return;
         }
         let parent = self.registry.get(Resource::Services, service).cloned();
-        let mut shown = Vec::new();
+        let mut shown = self.mirrored_objects(service, mirrored);
         if let (Some(parent), Some(live)) = (&parent, self.live.get(service))
             && !live.service.selector.is_empty()
         {
@@ -194,7 +202,8 @@ fn family_of(slice: &EndpointSlice) -> Option<Family> {
     slice.endpoints.first().map(|endpoint| Family::of(endpoint.address))
 }
 
-fn slice_object(store: &Store, parent: &Document, slice: &EndpointSlice, headless: bool) -> Value {
+/// A slice that was made for `parent`, which gives it its labels.
+pub(super) fn slice_object(store: &Store, parent: &Document, slice: &EndpointSlice, headless: bool) -> Value {
     let mut object = empty_slice(parent, &slice.key, family_of(slice).unwrap_or(Family::V4), headless);
     let protocols = app_protocols(parent);
     let ports = slice.ports.iter().map(|port| {

@@ -24,6 +24,8 @@ impl Store {
                 new.extend(made.iter().map(|slice| (slice.key.clone(), Arc::clone(slice))));
             }
         }
+        let mirrored = self.mirrored(service);
+        new.extend(mirrored.iter().map(|slice| (slice.key.clone(), Arc::clone(slice))));
         let old = self.world.slices.get(service);
         for kept in old.into_iter().flatten() {
             if let Some(slice) = new.get_mut(&kept.key).filter(|slice| *slice == kept) {
@@ -35,7 +37,7 @@ impl Store {
         } else if !old.is_some_and(|old| old.len() == new.len() && old.iter().zip(new.values()).all(same)) {
             self.world.slices.insert(service.clone(), new.into_values().collect());
         }
-        self.show_endpoints_of(service, &made);
+        self.show_endpoints_of(service, &made, &mirrored);
     }
 
     /// The Pods that a Service selects, ordered by name.

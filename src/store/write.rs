@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::answer::{Accepted, Part, Preconditions, Refusal};
 use super::draft::Draft;
+use super::persist::{Change, Id, Record};
 use super::registry::{Document, Owner};
 use super::{Store, metadata};
-use crate::k8s::decode::{Kind, ObjectId};
+use crate::k8s::decode::{Kind, Object, ObjectId};
 use crate::k8s::resource::{RESOURCES, Resource};
 use crate::types::NamespacedName;
 
@@ -73,15 +74,20 @@ impl Store {
         metadata::check(if_, &old)?;
         let inside = match resource {
             Resource::Namespaces => self.inside(&key.name)?,
+            Resource::Services => self.endpoints_of(key),
             _ => Vec::new(),
         };
         if dry_run {
             return Ok(old);
         }
-        for (resource, key) in inside {
-            self.take_out(resource, &key)?;
+        let ids: Vec<Id> = inside.into_iter().chain([(resource, key.clone())]).collect();
+        let changes: Vec<Change> = ids.iter().map(|id| (id.clone(), None)).collect();
+        self.persist(&changes)?;
+        let mut last = old;
+        for (resource, key) in ids {
+            last = self.take_out(resource, &key).unwrap_or(last);
         }
-        self.take_out(resource, key)
+        Ok(last)
     }
 
     fn check_namespace(&self, resource: Resource, key: &NamespacedName) -> Result<(), Refusal> {
@@ -92,7 +98,7 @@ impl Store {
     }
 
     /// What clients have put into a namespace. What is there besides must not outlive it.
-    fn inside(&self, namespace: &str) -> Result<Vec<(Resource, NamespacedName)>, Refusal> {
+    fn inside(&self, namespace: &str) -> Result<Vec<Id>, Refusal> {
         let mut inside = Vec::new();
         for info in RESOURCES.iter().filter(|info| info.namespaced) {
             for document in self.registry.list(info.resource, Some(namespace)) {
@@ -112,6 +118,13 @@ impl Store {
         Ok(inside)
     }
 
+    /// Endpoints that somebody wrote for a Service go with it.
+    fn endpoints_of(&self, service: &NamespacedName) -> Vec<Id> {
+        let endpoints = self.registry.get(Resource::Endpoints, service);
+        let written = endpoints.filter(|endpoints| endpoints.owner == Owner::Api);
+        written.map(|_| (Resource::Endpoints, service.clone())).into_iter().collect()
+    }
+
     /// Makes a draft what counts.
     fn commit(
         &mut self,
@@ -125,6 +138,12 @@ impl Store {
         if dry_run {
             return Ok(Accepted { document, warnings });
         }
+        let rank = match &typed {
+            Some(Object::Service(request)) => self.ranks.rank(&key, request.created),
+            _ => 0,
+        };
+        let record = Record { rank, json: Arc::clone(&document.json) };
+        self.persist(&[((resource, key.clone()), Some(record))])?;
         self.registry.insert(Arc::clone(&document));
         match (typed, kind_of(resource)) {
             (Some(object), _) => {
@@ -135,21 +154,24 @@ impl Store {
                 let changed = self.objects.delete(&ObjectId { kind, key });
                 self.take_effect(changed);
             }
+            (None, None) if resource == Resource::Endpoints => self.update_slices_of(&key),
             (None, None) => {}
         }
         Ok(Accepted { document, warnings })
     }
 
-    fn take_out(&mut self, resource: Resource, key: &NamespacedName) -> Result<Arc<Document>, Refusal> {
-        let last = Arc::new(self.registry.last(resource, key).ok_or(Refusal::NotFound)?);
+    fn take_out(&mut self, resource: Resource, key: &NamespacedName) -> Option<Arc<Document>> {
+        let last = Arc::new(self.registry.last(resource, key)?);
         self.registry.take_out(Arc::clone(&last));
         if let Some(kind) = kind_of(resource) {
             let id = ObjectId { kind, key: key.clone() };
             let changed = self.objects.delete(&id);
             self.take_effect(changed);
             self.show_written(&id);
+        } else if resource == Resource::Endpoints {
+            self.update_slices_of(key);
         }
-        Ok(last)
+        Some(last)
     }
 }
 
@@ -204,4 +226,4 @@ fn kind_of(resource: Resource) -> Option<Kind> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

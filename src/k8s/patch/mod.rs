@@ -1,6 +1,7 @@
 //! The ways to change a part of an object: JSON merge patch, JSON patch, strategic merge patch, and server-side
 //! apply.
 
+pub mod apply;
 mod json;
 mod schema;
 mod strategic;

@@ -201,7 +201,7 @@ fn port(port: &v1::ServicePort) -> Option<ServicePort> {
 }
 
 /// A protocol by name; TCP where there is none.
-pub(super) fn protocol(name: Option<&str>) -> Option<Protocol> {
+pub fn protocol(name: Option<&str>) -> Option<Protocol> {
     match name {
         None | Some("" | "TCP") => Some(Protocol::Tcp),
         Some("UDP") => Some(Protocol::Udp),

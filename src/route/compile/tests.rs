@@ -10,6 +10,7 @@ use super::*;
 use crate::k8s::model::{Algorithm, ServiceKind, SlicePort};
 use crate::problem::Severity;
 use crate::route::fixture::{WorldExt, ip, name, port, ready, service, slice, world};
+use crate::types::ClientAddr;
 
 fn compiler() -> Compiler {
     with_options(CompileOptions::default())
@@ -72,6 +73,25 @@ fn node_ports_are_served_on_chosen_addresses() {
 }
 
 #[test]
+fn node_ports_move_with_the_addresses_and_nothing_else_does() {
+    let only = |addresses: &[&str]| NodePortAddresses::Only(addresses.iter().map(|a| ip(a)).collect());
+    let options = CompileOptions { nodeport_addresses: only(&["192.0.2.7"]), ..CompileOptions::default() };
+    let mut compiler = with_options(options);
+    let world = world().with(with_external_ip("web", 30080, 0)).with_pods("web", &["10.0.0.1"]);
+    let first = compiler.compile(&world);
+    assert!(!compiler.set_nodeport_addresses(only(&["192.0.2.7"])));
+    assert!(!compiler.compile(&world).changed);
+    assert!(compiler.set_nodeport_addresses(only(&["192.0.2.8"])));
+    let second = compiler.compile(&world);
+    let keys = |keys: &[FrontendKey]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(keys(&second.changes.added), ["TCP 192.0.2.8:30080"]);
+    assert_eq!(keys(&second.changes.removed), ["TCP 192.0.2.7:30080"]);
+    assert!(second.changes.updated.is_empty());
+    let (before, after) = (first.frontends.values().next(), second.frontends.values().next());
+    assert!(Arc::ptr_eq(&before.unwrap().port, &after.unwrap().port), "the port's counters and limits stay");
+}
+
+#[test]
 fn every_kind_of_address_is_served_and_cluster_ips_on_request() {
     let world = world().with(everything()).with_pods("web", &["10.0.0.1"]);
     let mut expected = vec![
@@ -126,8 +146,40 @@ fn policies_choose_the_list_by_kind_of_frontend() {
             ("TCP 10.96.0.1:80", inside),
         ] {
             assert_eq!(frontend(&compiled, key).targets.endpoints.len(), count, "{key} {external:?}");
+            // The external policy is not for the node itself.
+            let from_node = frontend(&compiled, key).from_node.endpoints.len();
+            assert_eq!(from_node, if internal == TrafficPolicy::Local { count.max(1) } else { 2 }, "{key}");
         }
     }
+}
+
+#[test]
+fn the_node_itself_is_told_by_its_addresses() {
+    let away =
+        |address: &str| crate::k8s::model::SliceEndpoint { node: Some("other".into()), ..ready(address) };
+    let local = Service { external_policy: TrafficPolicy::Local, ..service("web", 30080, 0) };
+    let slices = vec![slice("web", vec![ready("10.0.0.1"), away("10.0.0.2")])];
+    let compiled = compiler().compile(&world().with(local.clone()).with_slices("web", slices.clone()));
+    let frontend_of = |compiled: &Compiled| frontend(compiled, "TCP *:30080");
+    for (client, to, endpoints) in [
+        ("127.0.0.1", "127.0.0.1", 2),
+        ("127.0.0.9", "127.0.0.1", 2),
+        ("::1", "::1", 2),
+        ("192.0.2.7", "192.0.2.7", 2),
+        ("192.0.2.8", "192.0.2.7", 1),
+        ("2001:db8::7", "2001:db8::7", 2),
+        ("2001:db8::8", "2001:db8::7", 1),
+    ] {
+        let client = ClientAddr(std::net::SocketAddr::new(ip(client), 40_000));
+        let frontend = frontend_of(&compiled);
+        let targets = frontend.targets_for(client, || Some(ip(to)));
+        assert_eq!(targets.endpoints.len(), endpoints, "{client} to {to}");
+    }
+    // Nobody is asked where it makes no difference.
+    let cluster = Service { external_policy: TrafficPolicy::Cluster, ..local };
+    let compiled = compiler().compile(&world().with(cluster).with_slices("web", slices));
+    let client = ClientAddr(std::net::SocketAddr::new(ip("192.0.2.8"), 40_000));
+    assert_eq!(frontend_of(&compiled).targets_for(client, || unreachable!()).endpoints.len(), 2);
 }
 
 #[test]

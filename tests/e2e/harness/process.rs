@@ -113,7 +113,8 @@ impl Ringport {
         })
     }
 
-    fn spawn_with(world: &World, command: Command, args: &[&str]) -> Self {
+    /// The same by a command of the test's own.
+    pub(crate) fn spawn_with(world: &World, command: Command, args: &[&str]) -> Self {
         let manifests = world.manifests();
         let source = ["-f", manifests.to_str().unwrap(), "--service-node-port-range", "1024-65535"];
         Self::spawn_from(world, command, &source, args, |command, args| command.args(args))
@@ -169,6 +170,11 @@ impl Ringport {
     /// One of the health pages.
     pub(crate) fn page(&self, path: &str) -> String {
         get(self.healthz, path).unwrap().1
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.metrics
     }
 
     /// The status of one of the health pages.
