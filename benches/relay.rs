@@ -21,6 +21,7 @@ use ringport::route::pick::{Picker, Targets};
 use ringport::route::plane::{Phase, Plane};
 use ringport::route::port::{PortRoute, PortSettings, PortState};
 use ringport::route::snapshot::{Frontend, FrontendKey, FrontendKind, RoutingSnapshot};
+use ringport::route::sources::Sources;
 use ringport::shard::{self, Options};
 use ringport::types::{EndpointAddr, NamespacedName, Protocol, ServicePortName};
 
@@ -59,6 +60,7 @@ fn balancer(pod: SocketAddr, splice: bool) -> (Arc<Plane>, SocketAddr) {
         port: Arc::new(PortRoute::new(state, PortSettings::default())),
         from_node: targets.clone(),
         targets,
+        sources: Sources::default(),
     };
     plane.publish(RoutingSnapshot::new(1, [(key, Arc::new(frontend))].into_iter().collect()));
     while plane.applied() < 1 {

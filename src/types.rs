@@ -168,6 +168,8 @@ labels! {
         ServiceLimit = "service_limit",
         /// The client's limit is reached.
         ClientLimit = "client_limit",
+        /// The client is in none of the Service's loadBalancerSourceRanges.
+        SourceRange = "source_range",
         /// The client left before a pod was connected.
         ClientGone = "client_gone",
         /// The process is draining.

@@ -121,6 +121,9 @@ pub(super) async fn time_until_applied(state: Rc<State>, generation: u64, began:
     }
     let took = Duration::from_micros(state.plane.applied_micros().saturating_sub(began));
     state.on_applied(took.as_secs_f64());
-    state.on_programmed(Seen::now(), &triggers);
+    // The moment when the last shard had it, not the one when that was noticed.
+    let mut then = Seen::now();
+    then.unix -= then.micros.saturating_sub(state.plane.applied_micros()) as f64 / 1e6;
+    state.on_programmed(then, &triggers);
     tracing::debug!(generation, ?took, "applied by all shards");
 }

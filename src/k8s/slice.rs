@@ -91,7 +91,7 @@ pub fn live(slice: &v1::EndpointSlice, problems: &mut Vec<FieldProblem>) -> Opti
 pub fn triggered(slice: &v1::EndpointSlice) -> Option<f64> {
     let text = slice.metadata.annotations.as_ref()?.get(TRIGGER_ANNOTATION)?;
     let time: jiff::Timestamp = text.parse().ok()?;
-    Some(time.as_millisecond() as f64 / 1000.0)
+    Some(time.as_microsecond() as f64 / 1e6)
 }
 
 fn endpoints(

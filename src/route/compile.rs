@@ -16,6 +16,7 @@ use crate::route::local::HealthCheck;
 use crate::route::pick::{Affinity, Picker, Targets};
 use crate::route::port::{PortRoute, PortSettings, PortState};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
+use crate::route::sources::Sources;
 use crate::route::usable::{Joined, Policies, join, usable};
 use crate::types::{NamespacedName, Protocol, ServicePortName};
 
@@ -194,7 +195,11 @@ impl Compiler {
             for (key, kind) in planned {
                 let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
                 let (targets, from_node) = (cache.get(outside), cache.get(inside));
-                let frontend = Frontend { key, kind, port: route.clone(), targets, from_node };
+                let sources = match kind {
+                    FrontendKind::LoadBalancer => Sources::new(&service.source_ranges),
+                    _ => Sources::default(),
+                };
+                let frontend = Frontend { key, kind, port: route.clone(), targets, from_node, sources };
                 let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
@@ -294,6 +299,7 @@ fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> 
             && Arc::ptr_eq(&f.port, &new.port)
             && Arc::ptr_eq(&f.targets, &new.targets)
             && Arc::ptr_eq(&f.from_node, &new.from_node)
+            && f.sources == new.sources
     };
     claims.find(same).cloned()
 }

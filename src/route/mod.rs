@@ -18,4 +18,5 @@ pub mod pick;
 pub mod plane;
 pub mod port;
 pub mod snapshot;
+pub mod sources;
 pub mod usable;

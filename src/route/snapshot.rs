@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 pub use crate::route::endpoint::Endpoint;
 pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
 pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
+use crate::route::sources::Sources;
 use crate::types::{ClientAddr, Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
@@ -109,6 +110,8 @@ pub struct Frontend {
     /// Where those go that the node itself makes: under `externalTrafficPolicy: Local` the Cluster list, as with
     /// kube-proxy; else the same as `targets`.
     pub from_node: Arc<Targets>,
+    /// Which clients it serves.
+    pub sources: Sources,
 }
 
 impl Frontend {

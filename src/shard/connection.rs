@@ -96,6 +96,10 @@ impl<'a> Session<'a> {
     /// Learns who the client is, and takes a place for it.
     fn admit(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
         self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
+        let local = || socket::local(client).ok().map(|local| local.ip());
+        if !self.frontend.sources.admit(self.client.0.ip(), local) {
+            return Err(Refusal::SourceRange);
+        }
         self.admission = Some(self.frontend.port.try_admit(self.client)?);
         Ok(())
     }

@@ -182,3 +182,26 @@ fn load_balancer_addresses_are_of_load_balancers() {
     let compiled = compiled(&mut compiler(), service, &["r"]);
     assert!(compiled.frontends.values().all(|frontend| frontend.kind != FrontendKind::LoadBalancer));
 }
+
+/// TestLoadBalancer: source ranges keep clients from load balancer addresses, and from nothing else.
+#[test]
+fn source_ranges_are_for_load_balancer_addresses() {
+    let service = |ranges: &[&str]| Service {
+        source_ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+        ..balanced(CLUSTER, CLUSTER)
+    };
+    let mut compiler = compiler();
+    let closed = compiled(&mut compiler, service(&["203.0.113.0/24"]), &["r"]);
+    let admits = |compiled: &Compiled, kind, client: &str| {
+        let frontend = compiled.frontends.values().find(|f| f.kind == kind).unwrap();
+        frontend.sources.admit(ip(client), || None)
+    };
+    for kind in [FrontendKind::NodePort, FrontendKind::ExternalIp, FrontendKind::ClusterIp] {
+        assert!(admits(&closed, kind, "198.51.100.9"), "{kind:?}");
+    }
+    assert!(admits(&closed, FrontendKind::LoadBalancer, "203.0.113.9"));
+    assert!(!admits(&closed, FrontendKind::LoadBalancer, "198.51.100.9"));
+    let open = compiled(&mut compiler, service(&[]), &["r"]);
+    assert_eq!(open.changes.updated.len(), 1, "only that frontend is another");
+    assert!(admits(&open, FrontendKind::LoadBalancer, "198.51.100.9"));
+}
