@@ -22,7 +22,8 @@ pub(super) struct Connected {
     pub(super) attempts: u32,
 }
 
-/// Connects an accepted client to the first candidate that answers. Retrying is safe: no byte of the client has been sent (S5).
+/// Connects an accepted client to the first candidate that answers. Retrying is safe: no byte of the client has been
+/// sent (S5).
 pub(super) async fn connect(
     shard: &Shard,
     frontend: &Frontend,
@@ -81,9 +82,9 @@ async fn attempt(shard: &Shard, endpoint: EndpointAddr, until: Millis) -> Result
     let socket = socket::towards(endpoint.0, &shard.options.tcp).map_err(|error| failure_of(&error))?;
     let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
     let result = match unless_stopping(shard, connecting).await {
-        Some(Ok(_)) if socket::peer(&socket).is_ok() => return Ok(socket),
         // An ICMP error in answer to the first packet completes the operation too, as a success.
-        Some(Ok(_)) => Err(ConnectFailure::Unreachable),
+        Some(Ok(_)) if socket::is_connecting(&socket) => Err(ConnectFailure::Unreachable),
+        Some(Ok(_)) => return Ok(socket),
         Some(Err(error)) => Err(failure_of(&error)),
         None => Err(ConnectFailure::Timeout),
     };
