@@ -1,7 +1,7 @@
 //! Wires everything: the order of start, drain and stop.
 //!
 //! ```text
-//! start   what the machine allows → manifests → first snapshot → shards → admin → serve
+//! start   what the machine allows → API's address → manifests → first snapshot → shards → admin → API → serve
 //! drain   SIGTERM or SIGINT: not ready, accept nothing new, wait for sessions
 //! stop    sessions over, --drain-timeout passed, or a second signal: cut what is left
 //! ```
@@ -20,6 +20,7 @@ mod shards;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::admin::{self, ServiceHealth, State};
+use crate::api::{self, Hub};
 use crate::config::{Config, print_duration};
 use crate::control::Control;
 use crate::limits;
@@ -71,6 +73,12 @@ pub enum Error {
         #[source]
         reason: io::Error,
     },
+    /// The API cannot be served.
+    #[error(transparent)]
+    Api(#[from] api::Error),
+    /// The objects of the API cannot be kept, or those from before not be read.
+    #[error("--state-dir: {0}")]
+    State(Box<Problem>),
     /// The access log cannot be opened.
     #[error("--access-log {path} cannot be opened")]
     AccessLog {
@@ -130,6 +138,9 @@ async fn control(
     let plane = Arc::new(Plane::new(placement.len()));
     let state = Rc::new(State::new(plane.clone()));
 
+    // Before anything is served, so that no Service gets its address.
+    let api = config.api.as_ref().map(|address| api::Server::bind(config, address)).transpose()?;
+
     // The files are watched before they are read, so that no change is missed.
     let manifests = Manifests::new(inputs);
     let changes = Arc::new(Notify::new());
@@ -141,8 +152,8 @@ async fn control(
     let health = ServiceHealth::new(state.clone(), options.nodeport_addresses.clone());
     let control = Control::new(plane.clone(), options);
     let plan = Plan::new(config, facts);
-    let store = Store::new(store_options(config));
-    let mut feed = Feed::new(manifests, store, control, state.clone(), plan, health);
+    let hub = Rc::new(Hub::new(open_store(config)?));
+    let mut feed = Feed::new(manifests, hub.clone(), control, state.clone(), plan, health);
     feed.reload();
 
     let log = match &config.access_log {
@@ -156,8 +167,11 @@ async fn control(
     let failed = match until_applied(&plane, &mut ended).await {
         Some(error) => Some(error),
         None => {
+            if let Some(api) = api {
+                start_api(api, &hub);
+            }
             tell(config, &state);
-            on_serving(&state, &feed.store);
+            hub.read(|store| on_serving(&state, store));
             run(&mut feed, &changes, &mut addresses, &mut signals, &mut ended, log.as_ref()).await
         }
     };
@@ -191,6 +205,7 @@ async fn run(
     ended: &mut oneshot::Receiver<io::Result<()>>,
     log: Option<&AccessLog>,
 ) -> Option<io::Error> {
+    let hub = feed.hub.clone();
     loop {
         let waiting = feed.waiting();
         tokio::select! {
@@ -203,6 +218,8 @@ async fn run(
                 settle(changes).await;
                 feed.reload();
             }
+            () = hub.changed() => feed.follow(),
+            () = tokio::time::sleep_until(feed.report_at()) => feed.report(),
             found = addresses.next() => feed.move_node_ports(found),
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
         }
@@ -289,6 +306,19 @@ pub fn store_options(config: &Config) -> store::Options {
     }
 }
 
+/// The store: one that remembers, where there is an API to be asked.
+fn open_store(config: &Config) -> Result<Store, Error> {
+    let options = store_options(config);
+    if config.api.is_none() {
+        return Ok(Store::for_files(options));
+    }
+    if config.state_dir.is_none() {
+        tracing::warn!("--state-dir is not given: objects of the API are gone when this process ends");
+    }
+    let folder = config.state_dir.as_deref().map(Path::new);
+    Store::open(options, folder).map_err(|problem| Error::State(Box::new(problem)))
+}
+
 fn open_access_log(path: &str, state: &Rc<State>) -> Result<AccessLog, Error> {
     AccessLog::start(path, &state.plane, state.clone())
         .map_err(|reason| Error::AccessLog { path: path.to_owned(), reason })
@@ -323,6 +353,17 @@ fn bind(
             Ok(None)
         }
     }
+}
+
+/// Answers clients of the API from now on.
+fn start_api(api: api::Server, hub: &Rc<Hub>) {
+    tracing::info!("--api: a Kubernetes API at {}", api.url());
+    let hub = hub.clone();
+    tokio::task::spawn_local(async move {
+        if let Err(error) = api.serve(hub).await {
+            tracing::error!(%error, "the API has ended");
+        }
+    });
 }
 
 /// Says what is served.

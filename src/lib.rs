@@ -13,9 +13,11 @@
 //! - [`net`] this machine and its sockets: limits, addresses, options, holding a port
 //! - [`metrics`] what is counted, and its text
 //! - [`admin`] metrics, health and status over HTTP
+//! - [`api`] the Kubernetes API over the store, for kubectl without a cluster
 //! - [`types`], [`limits`], [`clock`], [`counter`] words, bounds and time that all of them share
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;

@@ -168,6 +168,43 @@ pub const API_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Deleted objects of a kind that are remembered, so that late news does not bring them back.
 pub const TOMBSTONES: usize = 4096;
+/// Connections to the embedded API at a time; more wait in the backlog. A watch takes one.
+pub const API_CONNECTIONS: usize = 1024;
+
+/// Watches of the embedded API at a time; more are refused with 429, so that other requests find a connection.
+pub const API_WATCHES: usize = 512;
+
+/// Bytes of the head of a request: the API server's own.
+pub const API_HEAD_BYTES: usize = 64 * 1024;
+
+/// The time a client has to send the head of a request, once it has begun, and to finish a TLS handshake.
+pub const API_HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// How long a connection may lie idle between requests: longer than clients keep one (90 s), so that it is
+/// they who close it.
+pub const API_IDLE_TIME: Duration = Duration::from_secs(180);
+
+/// Bytes of the body of a request: the API server's own.
+pub const API_BODY_BYTES: usize = 3 << 20;
+
+/// The time a client has to send a body.
+pub const API_BODY_TIME: Duration = Duration::from_secs(60);
+
+/// How long a client may take nothing of an answer that is ready for it.
+pub const API_WRITE_TIME: Duration = Duration::from_secs(60);
+
+/// Objects that are written before other tasks get their turn: less than a millisecond.
+pub const API_LIST_PIECE: usize = 64;
+
+/// The longest watch: the API server's own default is half an hour to an hour.
+pub const API_WATCH_TIME: Duration = Duration::from_secs(3600);
+
+/// The time between bookmarks: the API server's own.
+pub const API_BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long the answer to a change waits for the data plane to be told: it takes milliseconds, unless
+/// something is wrong, and the change stands anyway.
+pub const API_IN_FORCE_TIME: Duration = Duration::from_secs(1);
 
 /// Unknown and repeated fields that a request is told of, as the API server does.
 pub const STRICT_PROBLEMS: usize = 100;
@@ -284,3 +321,14 @@ pub const DEMO_PORTS_TRIED: usize = 20;
 /// Managers of one object that have changed it by other means than apply, as the API server has it: those before
 /// them are put together.
 pub const UPDATE_MANAGERS: usize = 10;
+/// How long an Event of the embedded API is kept after it last happened: the API server's --event-ttl.
+pub const EVENT_TIME: Duration = Duration::from_secs(3600);
+
+/// Events of the embedded API; the oldest go first. Each is about 1 KiB.
+pub const EVENTS: usize = 2000;
+
+/// From a change to the Events about what it has brought: changes that come together are told together.
+pub const EVENTS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Between two looks at Events, which expire after an hour unless their problem is still there.
+pub const EVENTS_INTERVAL: Duration = Duration::from_secs(60);

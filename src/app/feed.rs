@@ -1,40 +1,45 @@
-//! From files to a published snapshot: manifests → store → control, whenever something has changed.
+//! From files and the API to a published snapshot: manifests → store → control, whenever something has changed.
 
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::logging::Reporter;
 use super::plan::Plan;
 use crate::admin::{Seen, ServiceHealth, State};
+use crate::api::Hub;
 use crate::control::Control;
 use crate::limits;
 use crate::problem::{Problem, Severity};
 use crate::route::compile::NodePortAddresses;
 use crate::source::manifests::Manifests;
-use crate::store::Store;
 
-/// All that turns files into snapshots.
+/// All that turns objects into snapshots.
 pub(super) struct Feed {
     pub(super) manifests: Manifests,
-    pub(super) store: Store,
+    /// The store, which the API changes as well.
+    pub(super) hub: Rc<Hub>,
     pub(super) control: Control,
     pub(super) state: Rc<State>,
     plan: Plan,
     reporter: Reporter,
     health: ServiceHealth,
+    report_at: Instant,
 }
 
 impl Feed {
     pub(super) fn new(
         manifests: Manifests,
-        store: Store,
+        hub: Rc<Hub>,
         control: Control,
         state: Rc<State>,
         plan: Plan,
         health: ServiceHealth,
     ) -> Self {
-        Self { manifests, store, control, state, plan, reporter: Reporter::default(), health }
+        let report_at = Instant::now();
+        Self { manifests, hub, control, state, plan, reporter: Reporter::default(), health, report_at }
     }
 
     /// Reads what has changed and puts it in force.
@@ -42,9 +47,19 @@ impl Feed {
         self.state.on_queued(Seen::now());
         let began = crate::clock::now_micros();
         let before = self.control.generation();
-        let mut new = self.manifests.reload(&mut self.store);
-        new.extend(self.control.apply(self.store.world()));
-        self.finish(&new, before, began);
+        let new = self.hub.write(|store| self.manifests.reload(store));
+        self.reporter.report(&new, crate::clock::now());
+        self.apply();
+        self.finish(before, began);
+    }
+
+    /// Puts in force what clients of the API have changed.
+    pub(super) fn follow(&mut self) {
+        self.state.on_queued(Seen::now());
+        let began = crate::clock::now_micros();
+        let before = self.control.generation();
+        self.apply();
+        self.finish(before, began);
     }
 
     /// Serves node ports on other addresses, if they are others.
@@ -53,8 +68,8 @@ impl Feed {
             self.state.on_queued(Seen::now());
             let began = crate::clock::now_micros();
             let before = self.control.generation();
-            let new = self.control.apply(self.store.world());
-            self.finish(&new, before, began);
+            self.apply();
+            self.finish(before, began);
         }
     }
 
@@ -63,7 +78,21 @@ impl Feed {
         let began = crate::clock::now_micros();
         let before = self.control.generation();
         let new = self.control.retry();
-        self.finish(&new, before, began);
+        self.reporter.report(&new, crate::clock::now());
+        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
+        self.finish(before, began);
+    }
+
+    /// Makes Events of the problems of the data plane, soon after a change and now and then, so that they do not expire.
+    pub(super) fn report(&mut self) {
+        self.report_at = Instant::now() + limits::EVENTS_INTERVAL;
+        let all: Vec<Problem> = self.control.problems().iter().chain(self.health.problems()).cloned().collect();
+        self.hub.write(|store| store.report(&all));
+    }
+
+    /// When [`Feed::report`] is due.
+    pub(super) fn report_at(&self) -> Instant {
+        self.report_at
     }
 
     /// Whether [`Feed::retry`] has something to do.
@@ -71,8 +100,15 @@ impl Feed {
         self.control.waiting() || self.health.waiting()
     }
 
-    fn finish(&mut self, new: &[Problem], before: u64, began: u64) {
-        self.reporter.report(new, crate::clock::now());
+    fn apply(&mut self) {
+        let (world, version) = self.hub.read(|store| (store.world(), store.version()));
+        let new = self.control.apply(world);
+        self.reporter.report(&new, crate::clock::now());
+        self.hub.set_applied(version);
+        self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
+    }
+
+    fn finish(&mut self, before: u64, began: u64) {
         let unheard = self.control.health_checks().map(|checks| self.health.sync(checks));
         self.reporter.report(&unheard.unwrap_or_default(), crate::clock::now());
         self.state.on_compiled(self.control.counts());

@@ -24,14 +24,21 @@ pub(super) enum Verb {
     Check,
     /// Serve a sample, with pods inside the process.
     Demo,
+    /// Print how kubectl reaches the embedded API.
+    Kubeconfig,
     /// Print the version.
     Version,
 }
 
 const VERBS: &[(Verb, &str, &str)] = &[
-    (Verb::Run, "run", "Serve the Services of Kubernetes manifests, until stopped"),
+    (Verb::Run, "run", "Serve the Services of Kubernetes manifests or of an API of its own, until stopped"),
     (Verb::Check, "check", "Validate manifests and print what would be served"),
     (Verb::Demo, "demo", "Serve a sample Service with pods inside this process, to try"),
+    (
+        Verb::Kubeconfig,
+        "kubeconfig",
+        "Print a kubeconfig for the API that `run` serves with the same options",
+    ),
     (Verb::Version, "version", "Print the version"),
 ];
 
@@ -76,8 +83,10 @@ fn command() -> clap::Command {
 fn rows(verb: Verb) -> impl Iterator<Item = &'static Row> {
     ROWS.iter().filter(move |row| match (verb, row.scope) {
         (Verb::Version, _) => false,
+        (Verb::Kubeconfig, scope) => scope == Scope::Api || row.flag == "config",
         (_, Scope::All) => true,
         (Verb::Check, Scope::Serving | Scope::Run) | (Verb::Demo, Scope::Manifests | Scope::Run) => false,
+        (Verb::Check | Verb::Demo, Scope::Api) => false,
         (Verb::Run | Verb::Check | Verb::Demo, _) => true,
     })
 }
@@ -133,6 +142,9 @@ mod tests {
     fn each_command_has_the_options_that_it_uses() {
         assert!(parsed("ringport check --drain-timeout 3s").is_err());
         assert!(parsed("ringport demo -f x").is_err());
+        assert!(parsed("ringport check --api 127.0.0.1:0").is_err());
+        assert!(parsed("ringport kubeconfig --api 127.0.0.1:0 --state-dir x").is_ok());
+        assert!(parsed("ringport kubeconfig --shards 1").is_err());
         assert!(parsed("ringport demo --drain-timeout 3s --cluster-ips").is_ok());
         assert!(parsed("ringport").is_err());
         assert!(parsed("ringport run --bananas").is_err());

@@ -13,8 +13,12 @@ use crate::store::Store;
 use crate::types::Protocol;
 
 pub(super) fn check(config: &Config) -> Result<(), Error> {
-    let mut store = Store::new(app::store_options(config));
-    let mut problems = Manifests::new(inputs(config)?).reload(&mut store);
+    let mut store = Store::for_files(app::store_options(config));
+    let inputs = inputs(config);
+    if inputs.is_empty() {
+        return Err(Error::NoManifests(""));
+    }
+    let mut problems = Manifests::new(inputs).reload(&mut store);
     let options = app::compile_options(config);
     let compiled = Compiler::new(options, 1).compile(&store.world());
     problems.extend(compiled.problems.iter().cloned());
@@ -27,15 +31,12 @@ pub(super) fn check(config: &Config) -> Result<(), Error> {
 }
 
 /// The manifests that were named.
-pub(super) fn inputs(config: &Config) -> Result<Vec<Input>, Error> {
-    if config.filenames.is_empty() {
-        return Err(Error::NoManifests);
-    }
+pub(super) fn inputs(config: &Config) -> Vec<Input> {
     let input = |name: &String| match name.as_str() {
         "-" => Input::Stdin,
         path => Input::Path(path.into()),
     };
-    Ok(config.filenames.iter().map(input).collect())
+    config.filenames.iter().map(input).collect()
 }
 
 /// What would be served, then the problems.
@@ -81,7 +82,7 @@ mod tests {
 
     fn reported(text: &str) -> (String, usize) {
         let config = Config::defaults().unwrap();
-        let mut store = Store::new(app::store_options(&config));
+        let mut store = Store::for_files(app::store_options(&config));
         let inputs = vec![Input::Text { name: "web.yml".to_owned(), text: text.to_owned() }];
         let problems = Manifests::new(inputs).reload(&mut store);
         let compiled =

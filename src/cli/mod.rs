@@ -5,6 +5,7 @@ mod args;
 mod check;
 mod client;
 mod demo;
+mod kubeconfig;
 mod pods;
 mod run;
 
@@ -13,6 +14,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::api::CredentialsError;
 use crate::app::{self, logging};
 use crate::config::{Config, ConfigError};
 use args::{Asked, Verb};
@@ -27,11 +29,21 @@ enum Error {
     #[error(transparent)]
     App(#[from] app::Error),
     /// No manifests were named.
-    #[error("there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input")]
-    NoManifests,
+    #[error(
+        "there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input{0}"
+    )]
+    NoManifests(&'static str),
     /// Several were named of what can be there once.
-    #[error("objects come from one place: give one of -f, --kubeconfig and --in-cluster")]
+    #[error(
+        "objects come from one place: -f and --api go together, --kubeconfig and --in-cluster stand alone"
+    )]
     ManySources,
+    /// `kubeconfig` has nothing to say.
+    #[error("there is no kubeconfig: {0}")]
+    NoKubeconfig(&'static str),
+    /// The certificate or the token of the API.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// `check` found that something is refused. It has been printed.
     #[error("{0} refused")]
     Refused(String),
@@ -65,11 +77,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             print_error(&format!("ringport: {}\n", chain(&error)));
             // As clap: 2 is for what was written wrong on the command line or in the configuration.
-            ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests | Error::ManySources) {
-                2
-            } else {
-                1
-            })
+            let usage = matches!(
+                error,
+                Error::Config(_) | Error::NoManifests(_) | Error::NoKubeconfig(_) | Error::ManySources
+            );
+            ExitCode::from(if usage { 2 } else { 1 })
         }
     }
 }
@@ -88,6 +100,7 @@ fn command(asked: &Asked) -> Result<(), Error> {
     match verb {
         Verb::Run => run::run(&config),
         Verb::Check => check::check(&config),
+        Verb::Kubeconfig => kubeconfig::kubeconfig(&config),
         Verb::Demo | Verb::Version => demo::demo(&config),
     }
 }

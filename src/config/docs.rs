@@ -19,6 +19,7 @@ pub fn markdown() -> String {
             Scope::Serving => "run, demo",
             Scope::Manifests => "run, check",
             Scope::Run => "run",
+            Scope::Api => "run, kubeconfig",
         };
         page.push_str(&format!(
             "| {short}`--{}` | `{}` | {} | {} | {commands} | {} Accepts {}. |\n",

@@ -13,6 +13,7 @@ mod value;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -38,6 +39,16 @@ pub struct Config {
     pub via_node_port: bool,
     /// Whether these node ports are served here too.
     pub via_node_ports: bool,
+    /// Where the embedded API is; `None` is nowhere.
+    pub api: Option<ApiAddress>,
+    /// PEM of the certificates that it shows.
+    pub api_tls_cert_file: Option<String>,
+    /// PEM of the key of the first one.
+    pub api_tls_private_key_file: Option<String>,
+    /// The bearer token that requests to it need.
+    pub api_token_file: Option<String>,
+    /// Where the objects of the API are kept, and what it needs otherwise.
+    pub state_dir: Option<String>,
     /// Shards; `None` is one a core.
     pub shards: Option<u32>,
     /// Whether each shard stays on a core of its own.
@@ -90,6 +101,24 @@ pub struct Config {
     pub log_level: tracing::Level,
     /// The form of the log.
     pub log_format: LogFormat,
+}
+
+/// `--api`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiAddress {
+    /// `127.0.0.1:8080`
+    Tcp(SocketAddr),
+    /// `unix:/run/ringport.sock`
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ApiAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `--nodeport-addresses`

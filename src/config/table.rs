@@ -37,6 +37,8 @@ pub enum Scope {
     Manifests,
     /// `run` alone.
     Run,
+    /// Those that know the embedded API: `run` and `kubeconfig`.
+    Api,
 }
 
 /// A place in the configuration.
@@ -145,6 +147,58 @@ pub static ROWS: &[Row] = &[
         scope: Scope::Run,
         kind: Kind::Switch(|c| &mut c.via_node_ports),
         doc: "With --via node-port, serve the node ports here too, by the same numbers.",
+    },
+    Row {
+        flag: "api",
+        short: None,
+        key: "api",
+        default: "",
+        scope: Scope::Api,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.api = if text.is_empty() { None } else { Some(value::api_address(text)?) };
+                Some(())
+            },
+            "IP:PORT as in 127.0.0.1:8080, unix:/PATH of a socket, or nothing",
+        ),
+        doc: "Serve a Kubernetes API here, so that kubectl works with no cluster; it takes the place of -f, or stands \
+              beside it. With 127.0.0.1:8080 kubectl needs no configuration. Beyond loopback it has TLS and a token.",
+    },
+    Row {
+        flag: "state-dir",
+        short: None,
+        key: "stateDir",
+        default: "",
+        scope: Scope::Api,
+        kind: Kind::Text(|c| &mut c.state_dir, "the name of a folder"),
+        doc: "Where the objects of the API are kept over restarts, and its certificate and token. Nothing: in memory.",
+    },
+    Row {
+        flag: "api-tls-cert-file",
+        short: None,
+        key: "apiTLSCertFile",
+        default: "",
+        scope: Scope::Api,
+        kind: Kind::Text(|c| &mut c.api_tls_cert_file, "the name of a file"),
+        doc: "PEM of the certificate that the API shows. Default beyond loopback: one made at the first start.",
+    },
+    Row {
+        flag: "api-tls-private-key-file",
+        short: None,
+        key: "apiTLSPrivateKeyFile",
+        default: "",
+        scope: Scope::Api,
+        kind: Kind::Text(|c| &mut c.api_tls_private_key_file, "the name of a file"),
+        doc: "PEM of its key.",
+    },
+    Row {
+        flag: "api-token-file",
+        short: None,
+        key: "apiTokenFile",
+        default: "",
+        scope: Scope::Api,
+        kind: Kind::Text(|c| &mut c.api_token_file, "the name of a file"),
+        doc: "The bearer token that requests to the API need. Default beyond loopback: one made at the first start.",
     },
     Row {
         flag: "node-name",
@@ -507,6 +561,9 @@ impl Row {
             Kind::Address(_) => "IP:PORT",
             Kind::Text(..) | Kind::Texts(..) | Kind::Parsed(..) => match self.flag {
                 "filename" | "config" | "access-log" => "FILE",
+                "api" => "ADDRESS",
+                "state-dir" => "DIRECTORY",
+                "api-tls-cert-file" | "api-tls-private-key-file" | "api-token-file" => "FILE",
                 "service-node-port-range" => "FIRST-LAST",
                 "service-cluster-ip-range" => "CIDR",
                 "nodeport-addresses" => "CIDRS",
@@ -531,6 +588,11 @@ pub(super) fn blank() -> Config {
         service_proxy_name: None,
         via_node_port: false,
         via_node_ports: false,
+        api: None,
+        api_tls_cert_file: None,
+        api_tls_private_key_file: None,
+        api_token_file: None,
+        state_dir: None,
         shards: None,
         pin: false,
         nodeport_addresses: NodePortAddresses::All,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::NodePortAddresses;
+use super::{ApiAddress, NodePortAddresses};
 
 /// A duration as Go's time.ParseDuration reads it, without a sign: `1h30m`, `1.5s`, `300ms`, `0`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -109,5 +109,13 @@ pub(super) fn level(text: &str) -> Option<tracing::Level> {
         "debug" => Some(tracing::Level::DEBUG),
         "trace" => Some(tracing::Level::TRACE),
         _ => None,
+    }
+}
+
+/// `IP:PORT` or `unix:/PATH`.
+pub(super) fn api_address(text: &str) -> Option<ApiAddress> {
+    match text.strip_prefix("unix:") {
+        Some(path) => path.starts_with('/').then(|| ApiAddress::Unix(path.into())),
+        None => text.parse().ok().map(ApiAddress::Tcp),
     }
 }

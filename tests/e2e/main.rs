@@ -10,6 +10,7 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod api;
 mod balance;
 mod churn;
 mod cli;

@@ -5,6 +5,7 @@ mod cluster_ips;
 pub mod defaults;
 pub mod families;
 mod live;
+pub mod status;
 pub mod update;
 mod validate;
 pub mod warnings;

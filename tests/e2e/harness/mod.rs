@@ -2,6 +2,8 @@
 
 pub(crate) mod bytes;
 pub(crate) mod client;
+pub(crate) mod http;
+pub(crate) mod kubectl;
 pub(crate) mod manifest;
 pub(crate) mod metrics;
 pub(crate) mod net;

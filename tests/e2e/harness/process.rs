@@ -55,6 +55,9 @@ pub(crate) struct Ringport {
     exited: bool,
 }
 
+/// Node ports of tests are whatever is free.
+const WIDE_RANGE: [&str; 2] = ["--service-node-port-range", "1024-65535"];
+
 impl Ringport {
     /// Starts it on the manifests of a world, with these options, and waits until it is ready.
     pub(crate) fn start(world: &World, args: &[&str]) -> Self {
@@ -107,7 +110,7 @@ impl Ringport {
         let mut command = Command::new(through[0]);
         command.args(&through[1..]).args(["--ignored", "--exact", "--nocapture", test]).stdin(Stdio::null());
         let manifests = world.manifests();
-        let source = ["-f", manifests.to_str().unwrap(), "--service-node-port-range", "1024-65535"];
+        let source = ["-f", manifests.to_str().unwrap()];
         Self::spawn_from(world, command, &source, &[], |command, args| {
             command.env(variable, serde_json::to_string(args).unwrap())
         })
@@ -116,7 +119,7 @@ impl Ringport {
     /// The same by a command of the test's own.
     pub(crate) fn spawn_with(world: &World, command: Command, args: &[&str]) -> Self {
         let manifests = world.manifests();
-        let source = ["-f", manifests.to_str().unwrap(), "--service-node-port-range", "1024-65535"];
+        let source = ["-f", manifests.to_str().unwrap()];
         Self::spawn_from(world, command, &source, args, |command, args| command.args(args))
     }
 
@@ -135,7 +138,9 @@ impl Ringport {
         let pages = [healthz.to_string(), metrics.to_string()];
         let places = ["--healthz-bind-address", &pages[0], "--metrics-bind-address", &pages[1]];
         let access = ["--access-log", access_log.to_str().unwrap()];
-        let all = [&["run"], &places[..], &access, source, args].concat();
+        let range =
+            if args.contains(&WIDE_RANGE[0]) || !source.contains(&"-f") { &[][..] } else { &WIDE_RANGE };
+        let all = [&["run"], &places[..], &access, source, range, args].concat();
         let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
         let child =
             give(&mut command, &all).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
