@@ -5,6 +5,7 @@
 //! environment, that over the file, and that over the default.
 #![forbid(unsafe_code)]
 
+mod blank;
 mod docs;
 mod file;
 mod table;
@@ -210,7 +211,7 @@ pub type Flags = Vec<(&'static Row, Vec<String>)>;
 impl Config {
     /// All options at their defaults.
     pub fn defaults() -> Result<Self, ConfigError> {
-        let mut config = table::blank();
+        let mut config = blank::blank();
         for row in ROWS {
             row.set(&mut config, &[row.default.to_owned()], || Source::Default(row.flag))?;
         }
