@@ -86,7 +86,8 @@ impl Feed {
     /// Makes Events of the problems of the data plane, soon after a change and now and then, so that they do not expire.
     pub(super) fn report(&mut self) {
         self.report_at = Instant::now() + limits::EVENTS_INTERVAL;
-        let all: Vec<Problem> = self.control.problems().iter().chain(self.health.problems()).cloned().collect();
+        let all: Vec<Problem> =
+            self.control.problems().iter().chain(self.health.problems()).cloned().collect();
         self.hub.write(|store| store.report(&all));
     }
 

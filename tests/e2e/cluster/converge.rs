@@ -79,7 +79,7 @@ fn step(random: &mut Rng, api: &std::path::Path) {
         _ => ("DELETE", format!("{base}/{name}"), String::new()),
     };
     let (status, text) = request(api, method, &path, &body);
-    assert!([200, 201, 404, 409].contains(&status), "{method} {path} {body}: {status} {text}");
+    assert!([200, 201, 404, 409, 422].contains(&status), "{method} {path} {body}: {status} {text}");
 }
 
 /// What a process routes: its frontends and their endpoints.

@@ -13,6 +13,7 @@ const NODE_MANIFEST: &str = "apiVersion: v1\nkind: Node\nmetadata:\n  name: mini
 
 fn pod(ready: &str) -> String {
     let pod = crate::harness::manifest::pod("pod", "myapp", POD[0].parse().unwrap());
+    let pod = pod.replace("    app: myapp\n", "    app: myapp\n    type: front-end\n");
     pod.replace("status: \"True\"", &format!("status: {ready:?}"))
 }
 
