@@ -95,7 +95,7 @@ impl Health {
     /// Whether the last failure was the third in a row, or the sixth, and so on: the endpoint may be gone.
     pub fn keeps_failing(&self) -> bool {
         let failures = self.failures.load(Relaxed);
-        failures > 0 && failures % limits::EJECT_AFTER_FAILURES == 0
+        failures > 0 && failures.is_multiple_of(limits::EJECT_AFTER_FAILURES)
     }
 
     fn eject(&self, now: Millis) {

@@ -23,8 +23,11 @@ pub struct Plane {
     applied_micros: AtomicU64,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     on_session: OnceLock<Box<dyn Fn(SessionRecord) -> bool + Send + Sync>>,
-    on_doubt: OnceLock<Box<dyn Fn(&NamespacedName) + Send + Sync>>,
+    on_doubt: OnceLock<OnDoubt>,
 }
+
+/// Who hears of Services whose endpoints keep failing.
+type OnDoubt = Box<dyn Fn(&NamespacedName) + Send + Sync>;
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -234,10 +234,10 @@ impl Lines {
     /// The next event; `None` at the end of the stream. What it drops when it is cancelled is nothing.
     pub(super) async fn next<O: Object>(&mut self) -> Result<Option<Event<O>>, Failure> {
         while let Some(line) = self.line().await? {
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                if let Some(event) = read(&line)? {
-                    return Ok(Some(event));
-                }
+            if !line.iter().all(u8::is_ascii_whitespace)
+                && let Some(event) = read(&line)?
+            {
+                return Ok(Some(event));
             }
         }
         Ok(None)

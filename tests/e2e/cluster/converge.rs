@@ -120,18 +120,16 @@ fn whatever_happens_to_the_watches_both_route_the_same_in_the_end() {
     for _ in 0..STEPS {
         step(&mut random, &api);
     }
-    let wanted = server.run(|| routes(&source.statusz()));
+    // The source takes a moment as well.
+    let (mut wanted, mut last) = (String::new(), String::new());
+    let agree = || {
+        wanted = server.run(|| routes(&source.statusz()));
+        last = node.run(|| routes(&follower.statusz()));
+        (last == wanted).then_some(())
+    };
+    let waiting = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until("they agree", agree)));
+    assert!(waiting.is_ok(), "wanted\n{wanted}\nand there is\n{last}\n{}", follower.log());
     assert!(wanted.contains("nodePort"), "{wanted}");
-    node.run(|| {
-        let mut last = String::new();
-        let mut found = || {
-            last = routes(&follower.statusz());
-            (last == wanted).then_some(())
-        };
-        let waiting =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until("they agree", &mut found)));
-        assert!(waiting.is_ok(), "seed {seed}: wanted\n{wanted}\nand there is\n{last}\n{}", follower.log());
-    });
     eprintln!("{deeds:?}");
     let deeds = format!("{deeds:?}");
     assert!(
