@@ -81,12 +81,11 @@ fn main() {
 /// Changes one endpoint at a time, and says how long it took until every shard had it.
 fn change(size: Size, watchers: &Watchers, metrics: u16) {
     for number in 0..size.changes {
-        let service = number * 7919 % size.services;
+        // Each one of another Service with a nodePort, which loses its last endpoint.
+        let service = number % size.node_ports;
         let version = 2_000_000 + number;
-        let event = format!(
-            "{{\"type\":\"MODIFIED\",\"object\":{}}}\n",
-            slice(size, service, version, number % 2 == 0)
-        );
+        let event =
+            format!("{{\"type\":\"MODIFIED\",\"object\":{}}}\n", slice(size, service, version, false));
         let chunk = format!("{:x}\r\n{event}\r\n", event.len());
         watchers.lock().unwrap().iter_mut().for_each(|stream| drop(stream.write_all(chunk.as_bytes())));
         std::thread::sleep(Duration::from_millis(20));
