@@ -98,6 +98,7 @@ fn service(i: u32, affinity: bool) -> Service {
         load_balancer_ips: Vec::new(),
         load_balancer_source_ranges: Default::default(),
         source_ranges: Default::default(),
+        health_check_node_port: None,
         affinity: affinity.then_some(Duration::from_secs(10_800)),
         external_policy: TrafficPolicy::Cluster,
         internal_policy: TrafficPolicy::Cluster,

@@ -11,6 +11,7 @@
 
 mod access_log;
 mod addresses;
+mod cluster;
 mod feed;
 pub mod logging;
 mod plan;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
-use crate::admin::{self, State};
+use crate::admin::{self, ServiceHealth, State};
 use crate::api::{self, Hub};
 use crate::config::{ApiAddress, Config, print_duration};
 use crate::control::{Control, NodeOptions};
@@ -38,10 +39,12 @@ use crate::route::permits::Permits;
 use crate::route::plane::{Phase, Plane};
 use crate::route::port::PortSettings;
 use crate::shard;
+use crate::source::cluster::ConnectError;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
 use access_log::AccessLog;
 use addresses::Addresses;
+pub use cluster::serve_cluster;
 use feed::Feed;
 use plan::Plan;
 
@@ -86,6 +89,9 @@ pub enum Error {
         #[source]
         reason: io::Error,
     },
+    /// There is no way to the API server.
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
@@ -101,6 +107,12 @@ pub fn serve(
     inputs: Vec<Input>,
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
+    let facts = able()?;
+    tokio_uring::start(control(config, &facts, inputs, on_serving))
+}
+
+/// Finds out whether this machine can do it.
+fn able() -> Result<Facts, Error> {
     let facts = Facts::gather();
     let found = machine::check(&facts);
     let (errors, warnings): (Vec<_>, Vec<_>) =
@@ -110,7 +122,7 @@ pub fn serve(
     }
     let mut reporter = logging::Reporter::default();
     reporter.report(&warnings, crate::clock::now());
-    tokio_uring::start(control(config, &facts, inputs, on_serving))
+    Ok(facts)
 }
 
 /// The control thread's whole life.
@@ -137,11 +149,12 @@ async fn control(
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
     let mut addresses = Addresses::follow(&config.nodeport_addresses);
-    let node = NodeOptions { manage_addresses: config.manage_addresses, reserve_ports: config.reserve_ports };
-    let control = Control::new(plane.clone(), compile_options(config)).with_node(node);
+    let options = compile_options(config);
+    let health = ServiceHealth::new(state.clone(), options.nodeport_addresses.clone());
+    let control = Control::new(plane.clone(), options).with_node(node_options(config));
     let plan = Plan::new(config, facts);
     let hub = Rc::new(Hub::new(serving::open_store(config)?));
-    let mut feed = Feed::new(manifests, hub.clone(), control, state.clone(), plan);
+    let mut feed = Feed::new(manifests, hub.clone(), control, state.clone(), plan, health);
     feed.reload();
 
     let log = match &config.access_log {
@@ -289,6 +302,11 @@ pub fn compile_options(config: &Config) -> CompileOptions {
             udp_stream_timeout: None,
         },
     }
+}
+
+/// What is set up on this node.
+fn node_options(config: &Config) -> NodeOptions {
+    NodeOptions { manage_addresses: config.manage_addresses, reserve_ports: config.reserve_ports }
 }
 
 /// Which addresses Services may take: not those that this process is reached at.

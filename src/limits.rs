@@ -147,6 +147,62 @@ pub const CHANGE_PAUSES: u32 = 25;
 /// one holds about 2 KiB.
 pub const WATCH_LOG: usize = 20_000;
 
+/// The time that connecting to an API server may take.
+pub const API_CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// The time that it may take to answer, or to send one page of a list: large clusters take seconds.
+pub const API_REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// A watch on which nothing comes for this long is dropped and resumed. An API server sends a bookmark
+/// about once a minute.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(90);
+
+/// Seconds after which the API server is asked to end a watch: client-go's five minutes, spread so that
+/// the nodes of a cluster do not come back at once.
+pub const WATCH_SECONDS: std::ops::RangeInclusive<u32> = 200..=290;
+
+/// Before a list that has lost too much is asked for again. A restarted API server fills its caches in less.
+pub const LIST_DOUBT: Duration = Duration::from_secs(10);
+
+/// Objects of a kind from which losing more than half of them in one list is too much to be believed.
+pub const DOUBT_FROM: usize = 20;
+
+/// Between two whole lists, though no watch has failed: against what no watch can show.
+pub const RELIST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The first pause after a failure of the API server, and the longest: client-go's.
+pub const API_BACKOFF: Duration = Duration::from_millis(800);
+
+/// See [`API_BACKOFF`].
+pub const API_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The longest pause that an API server may ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Between two looks at the slices of Services whose endpoints keep failing, one Service each.
+pub const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Services whose slices wait for such a look.
+pub const DOUBTS: usize = 256;
+
+/// Objects of one page of a list: client-go's.
+pub const LIST_PAGE: u32 = 500;
+
+/// Pages of one list: five million objects.
+pub const LIST_PAGES: usize = 10_000;
+
+/// Bytes of one page. A server that answers from its cache sends the whole list as one: 100,000 slices are
+/// about this much.
+pub const LIST_BYTES: usize = 512 << 20;
+
+/// Bytes of one event of a watch: etcd takes objects of 1.5 MiB.
+pub const WATCH_EVENT_BYTES: usize = 8 << 20;
+
+/// Bytes of the API server's reason for not doing what was asked.
+pub const API_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// Deleted objects of a kind that are remembered, so that late news does not bring them back.
+pub const TOMBSTONES: usize = 4096;
 /// Connections to the embedded API at a time; more wait in the backlog. A watch takes one.
 pub const API_CONNECTIONS: usize = 1024;
 

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use serde::Serialize;
 
 use super::http::Answer;
-use super::state::{Health, Seen, State, print_time};
+use super::state::{Health, Seen, State, ViewStanding, print_time};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,8 +37,7 @@ struct Family {
 /// Whether a load balancer in front should send traffic to this node.
 pub(super) fn healthz(state: &State) -> Answer {
     let now = Seen::now();
-    // Nothing here can know of a deletion or taint of the Node, so it is eligible.
-    answer(state.health(now), now, Some(true), &state.healthz)
+    answer(state.health(now), now, Some(state.node_eligible()), &state.healthz)
 }
 
 /// Whether the process works.
@@ -58,9 +57,10 @@ fn answer(health: Health, now: Seen, node_eligible: Option<bool>, counts: &Cell<
         // One snapshot serves both families.
         status: Families { v4: family.clone(), v6: family },
     };
+    let good = health.healthy && node_eligible.unwrap_or(true);
     let [ok, unavailable] = counts.get();
-    counts.set(if health.healthy { [ok + 1, unavailable] } else { [ok, unavailable + 1] });
-    let status = if health.healthy { 200 } else { 503 };
+    counts.set(if good { [ok + 1, unavailable] } else { [ok, unavailable + 1] });
+    let status = if good { 200 } else { 503 };
     Answer::new(status, "application/json", serde_json::to_string(&page).unwrap_or_default())
 }
 
@@ -72,9 +72,24 @@ pub(super) fn readyz(state: &State, verbose: bool) -> Answer {
         for (name, holds) in state.checks() {
             body.push_str(&if holds { format!("[+]{name} ok\n") } else { format!("[-]{name} failed\n") });
         }
+        body.push_str(&view(state));
         body.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
     } else {
         body.push_str("ok");
     }
     Answer::text(if ready { 200 } else { 503 }, body)
+}
+
+/// How old what is known of a cluster is. It makes nothing unready: an old state is better than none.
+fn view(state: &State) -> String {
+    let line = |view: ViewStanding| {
+        let age = match view.age {
+            Some(age) => format!("heard {} s ago", age.as_secs()),
+            None => "never heard".to_owned(),
+        };
+        let failing = view.failing.map(|why| format!("; {why}")).unwrap_or_default();
+        let sign = if failing.is_empty() { '+' } else { '!' };
+        format!("[{sign}]api-server-{} {age}{failing}\n", view.kind)
+    };
+    state.view().into_iter().map(line).collect()
 }

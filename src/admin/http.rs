@@ -62,12 +62,21 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(listener)
 }
 
-/// Answers requests, for ever. Connections beyond the limit wait in the backlog; one on which no whole
-/// head arrives for `header_timeout` is closed, so an idle one is too.
+/// Answers GET and HEAD without a body, for ever.
 pub(super) async fn serve(
     listener: StdListener,
     header_timeout: Duration,
     answer: impl Fn(Asked<'_>) -> Answer + 'static,
+) -> io::Result<()> {
+    serve_any(listener, header_timeout, move |request| respond(request, &answer)).await
+}
+
+/// Answers requests of any kind, for ever. Connections beyond the limit wait in the backlog; one on which no whole
+/// head arrives for `header_timeout` is closed, so an idle one is too.
+pub(super) async fn serve_any(
+    listener: StdListener,
+    header_timeout: Duration,
+    answer: impl Fn(&Request<Incoming>) -> Response<Full<Bytes>> + 'static,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let answer = Rc::new(answer);
@@ -91,9 +100,13 @@ pub(super) async fn serve(
     }
 }
 
-async fn converse(stream: TcpStream, header_timeout: Duration, answer: &dyn Fn(Asked<'_>) -> Answer) {
+async fn converse(
+    stream: TcpStream,
+    header_timeout: Duration,
+    answer: &dyn Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
+) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = respond(&request, answer);
+        let response = answer(&request);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -105,7 +118,7 @@ async fn converse(stream: TcpStream, header_timeout: Duration, answer: &dyn Fn(A
     let _ = tokio::time::timeout(limits::ADMIN_CONNECTION_TIME, connection).await;
 }
 
-fn respond(request: &Request<Incoming>, answer: &dyn Fn(Asked<'_>) -> Answer) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, answer: &impl Fn(Asked<'_>) -> Answer) -> Response<Full<Bytes>> {
     let readable = matches!(*request.method(), Method::GET | Method::HEAD);
     let Answer { status, content_type, body } = if !readable {
         Answer::text(405, "only GET and HEAD\n".to_owned())

@@ -6,13 +6,15 @@ mod health;
 mod http;
 mod process;
 mod scrape;
+mod service_health;
 mod state;
 mod statusz;
 
 use std::rc::Rc;
 
 pub use http::bind;
-pub use state::{Seen, State};
+pub use service_health::ServiceHealth;
+pub use state::{Seen, State, ViewStanding};
 
 use crate::limits;
 use http::{Answer, Asked};
@@ -32,7 +34,9 @@ fn metrics_page(state: &State, asked: Asked<'_>) -> Answer {
         "/metrics" => Answer::new(200, "text/plain; version=0.0.4; charset=utf-8", scrape::page(state)),
         "/statusz" => Answer::text(200, statusz::page(state)),
         "/healthz" => Answer::text(200, "ok".to_owned()),
-        _ => Answer::not_found(&["/metrics", "/statusz", "/healthz"]),
+        // As kube-proxy names itself when it relays connections in user space.
+        "/proxyMode" => Answer::text(200, "userspace".to_owned()),
+        _ => Answer::not_found(&["/metrics", "/statusz", "/healthz", "/proxyMode"]),
     }
 }
 

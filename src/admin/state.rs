@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::clock::Millis;
 use crate::limits;
-use crate::metrics::{Buckets, Process};
+pub use crate::metrics::ViewStanding;
+use crate::metrics::{Buckets, CompileCounts, PROGRAMMING_BOUNDS, Process};
 use crate::problem::Problem;
 use crate::route::plane::{Phase, Plane};
 
@@ -21,6 +22,19 @@ pub struct State {
     pub(super) healthz: Cell<[u64; 2]>,
     pub(super) livez: Cell<[u64; 2]>,
     access_log: Cell<[u64; 2]>,
+    node_eligible: Cell<bool>,
+    view: RefCell<Option<View>>,
+}
+
+type View = Box<dyn Fn() -> Vec<ViewStanding>>;
+
+/// From the cause of a change to its effect, which may be minutes.
+struct Programming(Buckets);
+
+impl Default for Programming {
+    fn default() -> Self {
+        Self(Buckets::new(PROGRAMMING_BOUNDS))
+    }
 }
 
 #[derive(Default)]
@@ -37,6 +51,8 @@ struct Inner {
     files_failing: u64,
     sync_seconds: Buckets,
     apply_seconds: Buckets,
+    programming_seconds: Programming,
+    compiled: CompileCounts,
 }
 
 /// A moment on both clocks: the monotonic one, and seconds since 1970.
@@ -94,6 +110,8 @@ impl State {
             healthz: Cell::default(),
             livez: Cell::default(),
             access_log: Cell::default(),
+            node_eligible: Cell::new(true),
+            view: RefCell::default(),
         }
     }
 
@@ -132,6 +150,39 @@ impl State {
         self.inner.borrow_mut().apply_seconds.record(seconds);
     }
 
+    /// All shards have applied what came about at these times, in seconds since 1970. As kube-proxy, nothing
+    /// from before the start of this process is counted.
+    pub fn on_programmed(&self, now: Seen, triggers: &[f64]) {
+        let mut inner = self.inner.borrow_mut();
+        let started = inner.started.unix;
+        for trigger in triggers.iter().filter(|trigger| **trigger >= started) {
+            inner.programming_seconds.0.record((now.unix - trigger).max(0.0));
+        }
+    }
+
+    /// What compilation has counted so far.
+    pub fn on_compiled(&self, counts: CompileCounts) {
+        self.inner.borrow_mut().compiled = counts;
+    }
+
+    /// Whether load balancers should send traffic to this node. They should, unless this is called.
+    pub fn set_node_eligible(&self, eligible: bool) {
+        self.node_eligible.set(eligible);
+    }
+
+    pub(super) fn node_eligible(&self) -> bool {
+        self.node_eligible.get()
+    }
+
+    /// Objects come from an API server: how it stands with them.
+    pub fn set_view(&self, view: impl Fn() -> Vec<ViewStanding> + 'static) {
+        self.view.replace(Some(Box::new(view)));
+    }
+
+    pub(super) fn view(&self) -> Vec<ViewStanding> {
+        self.view.borrow().as_ref().map(|view| view()).unwrap_or_default()
+    }
+
     /// All shards run.
     pub fn on_shards_started(&self) {
         self.inner.borrow_mut().shards_started = true;
@@ -153,11 +204,16 @@ impl State {
         let inner = self.inner.borrow();
         let applied = inner.first_generation.is_some_and(|first| self.plane.applied() >= first);
         [
-            ("manifests-read", inner.first_generation.is_some()),
+            (self.first_check(), inner.first_generation.is_some()),
             ("shards-started", inner.shards_started),
             ("first-snapshot-applied", inner.shards_started && applied),
             ("not-draining", self.plane.phase() == Phase::Run),
         ]
+    }
+
+    /// What the first snapshot waits for.
+    fn first_check(&self) -> &'static str {
+        if self.view.borrow().is_some() { "cluster-listed" } else { "manifests-read" }
     }
 
     /// Whether clients should come.
@@ -197,6 +253,9 @@ impl State {
             sync_seconds: inner.sync_seconds.clone(),
             apply_seconds: inner.apply_seconds.clone(),
             problems,
+            programming_seconds: inner.programming_seconds.0.clone(),
+            compiled: inner.compiled,
+            view: self.view(),
             files_failing: inner.files_failing,
             draining: self.plane.phase() != Phase::Run,
             ready: self.ready(),

@@ -38,6 +38,7 @@ fn world() -> World {
         load_balancer_ips: Vec::new(),
         load_balancer_source_ranges: Default::default(),
         source_ranges: Default::default(),
+        health_check_node_port: None,
         affinity: None,
         external_policy: TrafficPolicy::Cluster,
         internal_policy: TrafficPolicy::Cluster,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::logging::Reporter;
 use super::plan::Plan;
-use crate::admin::{Seen, State};
+use crate::admin::{Seen, ServiceHealth, State};
 use crate::api::Hub;
 use crate::control::Control;
 use crate::limits;
@@ -25,6 +25,7 @@ pub(super) struct Feed {
     pub(super) state: Rc<State>,
     plan: Plan,
     reporter: Reporter,
+    health: ServiceHealth,
     report_at: Instant,
 }
 
@@ -35,9 +36,10 @@ impl Feed {
         control: Control,
         state: Rc<State>,
         plan: Plan,
+        health: ServiceHealth,
     ) -> Self {
         let report_at = Instant::now();
-        Self { manifests, hub, control, state, plan, reporter: Reporter::default(), report_at }
+        Self { manifests, hub, control, state, plan, reporter: Reporter::default(), health, report_at }
     }
 
     /// Reads what has changed and puts it in force.
@@ -61,15 +63,7 @@ impl Feed {
 
     /// Serves node ports on other addresses, if they are others.
     pub(super) fn move_node_ports(&mut self, addresses: NodePortAddresses) {
-        let text = match &addresses {
-            NodePortAddresses::All => "every address".to_owned(),
-            NodePortAddresses::Only(some) if some.is_empty() => "no address: none matches".to_owned(),
-            NodePortAddresses::Only(some) => {
-                some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            }
-        };
-        if self.control.set_nodeport_addresses(addresses) {
-            tracing::info!("the addresses of this node have changed: node ports are served on {text}");
+        if moved(&mut self.control, &mut self.health, addresses) {
             self.state.on_queued(Seen::now());
             let began = crate::clock::now_micros();
             let before = self.control.generation();
@@ -96,7 +90,9 @@ impl Feed {
     /// Makes Events of the problems of the data plane, soon after a change and now and then, so that they do not expire.
     pub(super) fn report(&mut self) {
         self.report_at = Instant::now() + limits::EVENTS_INTERVAL;
-        self.hub.write(|store| store.report(self.control.problems()));
+        let all: Vec<Problem> =
+            self.control.problems().iter().chain(self.health.problems()).cloned().collect();
+        self.hub.write(|store| store.report(&all));
     }
 
     /// When [`Feed::report`] is due.
@@ -106,7 +102,7 @@ impl Feed {
 
     /// Whether [`Feed::retry`] has something to do.
     pub(super) fn waiting(&self) -> bool {
-        self.control.waiting()
+        self.control.waiting() || self.health.waiting()
     }
 
     /// Gives the problems that were not there before.
@@ -119,17 +115,36 @@ impl Feed {
 
     fn finish(&mut self, new: &[Problem], before: u64, began: u64) {
         self.reporter.report(new, crate::clock::now());
+        let unheard = self.control.health_checks().map(|checks| self.health.sync(checks));
+        self.reporter.report(&unheard.unwrap_or_default(), crate::clock::now());
+        self.state.on_compiled(self.control.counts());
         self.report_at = self.report_at.min(Instant::now() + limits::EVENTS_PAUSE);
         let files = self.manifests.problems();
         let failing = failing_files(&files);
-        let problems = files.iter().chain(self.control.problems()).cloned().collect();
+        let problems =
+            files.iter().chain(self.control.problems()).chain(self.health.problems()).cloned().collect();
         self.state.on_synced(Seen::now(), problems, failing);
         let generation = self.control.generation();
         if generation != before {
             self.plan.apply(&self.state);
-            tokio::task::spawn_local(time_until_applied(self.state.clone(), generation, began));
+            tokio::task::spawn_local(time_until_applied(self.state.clone(), generation, began, Vec::new()));
         }
     }
+}
+
+/// Serves node ports and health checks on these addresses, and says so; false where they are no others.
+pub(super) fn moved(control: &mut Control, health: &mut ServiceHealth, addresses: NodePortAddresses) -> bool {
+    let text = match &addresses {
+        NodePortAddresses::All => "every address".to_owned(),
+        NodePortAddresses::Only(some) if some.is_empty() => "no address: none matches".to_owned(),
+        NodePortAddresses::Only(some) => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let moved = control.set_nodeport_addresses(addresses.clone());
+    if moved {
+        tracing::info!("the addresses of this node have changed: node ports are served on {text}");
+        health.move_to(addresses);
+    }
+    moved
 }
 
 /// Files with a problem that is not one of their objects' own: they cannot be read, or do not parse.
@@ -140,8 +155,8 @@ fn failing_files(problems: &[Problem]) -> u64 {
 }
 
 /// Measures how long a change takes from being read to being applied by all shards. Looks again and again,
-/// but only until it is.
-async fn time_until_applied(state: Rc<State>, generation: u64, began: u64) {
+/// but only until it is. `triggers` are when the changes of slices in it came about, in seconds since 1970.
+pub(super) async fn time_until_applied(state: Rc<State>, generation: u64, began: u64, triggers: Vec<f64>) {
     let mut pause = limits::APPLY_LOOK;
     while state.plane.applied() < generation {
         tokio::time::sleep(pause).await;
@@ -149,5 +164,9 @@ async fn time_until_applied(state: Rc<State>, generation: u64, began: u64) {
     }
     let took = Duration::from_micros(state.plane.applied_micros().saturating_sub(began));
     state.on_applied(took.as_secs_f64());
+    // The moment when the last shard had it, not the one when that was noticed.
+    let mut then = Seen::now();
+    then.unix -= then.micros.saturating_sub(state.plane.applied_micros()) as f64 / 1e6;
+    state.on_programmed(then, &triggers);
     tracing::debug!(generation, ?took, "applied by all shards");
 }

@@ -85,7 +85,7 @@ fn rows(verb: Verb) -> impl Iterator<Item = &'static Row> {
         (Verb::Version, _) => false,
         (Verb::Kubeconfig, scope) => scope == Scope::Api || row.flag == "config",
         (_, Scope::All) => true,
-        (Verb::Check, Scope::Serving) | (Verb::Demo, Scope::Manifests) => false,
+        (Verb::Check, Scope::Serving | Scope::Run) | (Verb::Demo, Scope::Manifests | Scope::Run) => false,
         (Verb::Check | Verb::Demo, Scope::Api) => false,
         (Verb::Run | Verb::Check | Verb::Demo, _) => true,
     })

@@ -33,6 +33,11 @@ enum Error {
         "there is nothing to read: name manifests with -f FILE, -f DIRECTORY or -f - for standard input{0}"
     )]
     NoManifests(&'static str),
+    /// Several were named of what can be there once.
+    #[error(
+        "objects come from one place: -f and --api go together, --kubeconfig and --in-cluster stand alone"
+    )]
+    ManySources,
     /// `kubeconfig` has nothing to say.
     #[error("there is no kubeconfig: {0}")]
     NoKubeconfig(&'static str),
@@ -72,13 +77,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             print_error(&format!("ringport: {}\n", chain(&error)));
             // As clap: 2 is for what was written wrong on the command line or in the configuration.
-            ExitCode::from(
-                if matches!(error, Error::Config(_) | Error::NoManifests(_) | Error::NoKubeconfig(_)) {
-                    2
-                } else {
-                    1
-                },
-            )
+            let usage = matches!(
+                error,
+                Error::Config(_) | Error::NoManifests(_) | Error::NoKubeconfig(_) | Error::ManySources
+            );
+            ExitCode::from(if usage { 2 } else { 1 })
         }
     }
 }

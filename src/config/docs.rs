@@ -18,6 +18,7 @@ pub fn markdown() -> String {
             Scope::All => "all",
             Scope::Serving => "run, demo",
             Scope::Manifests => "run, check",
+            Scope::Run => "run",
             Scope::Api => "run, kubeconfig",
         };
         page.push_str(&format!(

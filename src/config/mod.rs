@@ -5,6 +5,7 @@
 //! environment, that over the file, and that over the default.
 #![forbid(unsafe_code)]
 
+mod blank;
 mod docs;
 mod file;
 mod table;
@@ -29,6 +30,16 @@ pub struct Config {
     pub filenames: Vec<String>,
     /// The configuration file.
     pub file: Option<String>,
+    /// The kubeconfig of the cluster that is served.
+    pub kubeconfig: Option<String>,
+    /// Whether the cluster that this process runs in is served.
+    pub in_cluster: bool,
+    /// The value of the label of the Services that are served; `None` is those without it.
+    pub service_proxy_name: Option<String>,
+    /// Whether endpoints are reached through the node ports of the cluster's nodes.
+    pub via_node_port: bool,
+    /// Whether these node ports are served here too.
+    pub via_node_ports: bool,
     /// Where the embedded API is; `None` is nowhere.
     pub api: Option<ApiAddress>,
     /// PEM of the certificates that it shows.
@@ -210,7 +221,7 @@ pub type Flags = Vec<(&'static Row, Vec<String>)>;
 impl Config {
     /// All options at their defaults.
     pub fn defaults() -> Result<Self, ConfigError> {
-        let mut config = table::blank();
+        let mut config = blank::blank();
         for row in ROWS {
             row.set(&mut config, &[row.default.to_owned()], || Source::Default(row.flag))?;
         }

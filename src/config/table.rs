@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
-
-use super::{Config, ConfigError, LogFormat, NodePortAddresses, Source, value};
+use super::{Config, ConfigError, LogFormat, Source, value};
 
 /// One option.
 pub struct Row {
@@ -35,6 +33,8 @@ pub enum Scope {
     Serving,
     /// Those that read manifests: `run` and `check`.
     Manifests,
+    /// `run` alone.
+    Run,
     /// Those that know the embedded API: `run` and `kubeconfig`.
     Api,
 }
@@ -88,6 +88,63 @@ pub static ROWS: &[Row] = &[
         scope: Scope::All,
         kind: Kind::Text(|c| &mut c.file, "the name of a file"),
         doc: "A YAML file of options, by the keys of this table. Flags and environment variables win over it.",
+    },
+    Row {
+        flag: "kubeconfig",
+        short: None,
+        key: "kubeconfig",
+        default: "",
+        scope: Scope::Run,
+        kind: Kind::Text(|c| &mut c.kubeconfig, "the name of a file"),
+        doc: "Serve the Services of a cluster, whose API server this kubeconfig names, instead of manifests.",
+    },
+    Row {
+        flag: "in-cluster",
+        short: None,
+        key: "inCluster",
+        default: "false",
+        scope: Scope::Run,
+        kind: Kind::Switch(|c| &mut c.in_cluster),
+        doc: "Serve the Services of the cluster that this process runs in as a pod, with its service account.",
+    },
+    Row {
+        flag: "service-proxy-name",
+        short: None,
+        key: "serviceProxyName",
+        default: "",
+        scope: Scope::Run,
+        kind: Kind::Text(|c| &mut c.service_proxy_name, "the value of a label"),
+        doc: "On a cluster, serve only Services whose label service.kubernetes.io/service-proxy-name has this value: \
+              kube-proxy leaves these alone. Default: only Services without the label, as kube-proxy does.",
+    },
+    Row {
+        flag: "via",
+        short: None,
+        key: "via",
+        default: "pods",
+        scope: Scope::Run,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.via_node_port = match text {
+                    "pods" => false,
+                    "node-port" => true,
+                    _ => return None,
+                };
+                Some(())
+            },
+            "pods or node-port",
+        ),
+        doc: "On a cluster, how its endpoints are reached: the pods themselves, or, from outside such as the host of a \
+              minikube, the node ports of its nodes. Then external IPs are served here.",
+    },
+    Row {
+        flag: "via-node-ports",
+        short: None,
+        key: "viaNodePorts",
+        default: "false",
+        scope: Scope::Run,
+        kind: Kind::Switch(|c| &mut c.via_node_ports),
+        doc: "With --via node-port, serve the node ports here too, by the same numbers.",
     },
     Row {
         flag: "api",
@@ -569,53 +626,12 @@ impl Row {
                 "service-cluster-ip-range" => "CIDR",
                 "nodeport-addresses" | "external-ip-cidrs" => "CIDRS",
                 "node-name" => "NAME",
+                "kubeconfig" => "FILE",
+                "service-proxy-name" => "NAME",
+                "via" => "WAY",
                 "log-level" => "LEVEL",
                 _ => "FORMAT",
             },
         }
-    }
-}
-
-/// A configuration before its defaults are put in; each value here is overwritten by its row.
-pub(super) fn blank() -> Config {
-    Config {
-        filenames: Vec::new(),
-        file: None,
-        api: None,
-        api_tls_cert_file: None,
-        api_tls_private_key_file: None,
-        api_token_file: None,
-        state_dir: None,
-        shards: None,
-        pin: false,
-        nodeport_addresses: NodePortAddresses::All,
-        service_node_port_range: 0..=0,
-        service_cluster_ip_range: IpNet::V4(Ipv4Net::default()),
-        cluster_ips: false,
-        manage_addresses: false,
-        external_ip_cidrs: Vec::new(),
-        reserve_ports: false,
-        node_name: None,
-        connect_timeout: Duration::ZERO,
-        drain_timeout: Duration::ZERO,
-        idle_timeout: Duration::ZERO,
-        conntrack_udp_timeout: Duration::ZERO,
-        conntrack_udp_timeout_stream: Duration::ZERO,
-        half_closed_timeout: Duration::ZERO,
-        keepalive_time: Duration::ZERO,
-        keepalive_interval: Duration::ZERO,
-        keepalive_probes: 0,
-        user_timeout: Duration::ZERO,
-        max_connections: None,
-        max_connections_per_service: None,
-        max_connections_per_client: None,
-        tcp_nodelay: false,
-        splice: false,
-        metrics_bind_address: None,
-        healthz_bind_address: None,
-        bind_address_hard_fail: false,
-        access_log: None,
-        log_level: tracing::Level::INFO,
-        log_format: LogFormat::Text,
     }
 }

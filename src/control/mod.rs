@@ -14,17 +14,20 @@ mod ports;
 mod reserve;
 mod routes;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::control::node::Node;
 pub use crate::control::node::NodeOptions;
 use crate::control::reserve::Reservations;
 use crate::k8s::model::World;
+use crate::metrics::CompileCounts;
 use crate::problem::Problem;
 use crate::route::compile::{CompileOptions, Compiled, Compiler, NodePortAddresses};
+use crate::route::local::HealthCheck;
 use crate::route::plane::Plane;
 use crate::route::snapshot::RoutingSnapshot;
+use crate::types::NamespacedName;
 
 /// Turns worlds into published snapshots.
 pub struct Control {
@@ -113,6 +116,16 @@ impl Control {
     /// All problems in force.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// What load balancers ask this node about, by Service.
+    pub fn health_checks(&self) -> Option<&BTreeMap<NamespacedName, HealthCheck>> {
+        self.compiled.as_ref().map(|compiled| &compiled.health_checks)
+    }
+
+    /// What compilation has counted.
+    pub fn counts(&self) -> CompileCounts {
+        self.compiled.as_ref().map(|compiled| compiled.counts).unwrap_or_default()
     }
 
     /// The generation of the last published snapshot; zero before the first.

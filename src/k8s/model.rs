@@ -40,6 +40,8 @@ pub struct Service {
     pub load_balancer_source_ranges: Arc<[IpNet]>,
     /// Annotation `ringport.io/source-ranges`: who may connect to any address of the Service. Empty is everybody.
     pub source_ranges: Arc<[IpNet]>,
+    /// `spec.healthCheckNodePort`, of a LoadBalancer with external policy Local.
+    pub health_check_node_port: Option<u16>,
     /// `spec.sessionAffinity: ClientIP` and its timeout, 1 s to 86,400 s.
     pub affinity: Option<Duration>,
     /// `spec.externalTrafficPolicy`

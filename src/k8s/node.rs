@@ -1,10 +1,12 @@
-//! Nodes: only their zones matter to a proxy.
+//! Nodes: a proxy wants the zone of its own, and whether traffic should come to it.
+
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
 
 use super::field::FieldProblem;
 use super::model::Node;
-use super::{meta, names};
+use super::{ip, meta, names};
 use crate::problem::Severity;
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
@@ -20,4 +22,67 @@ pub fn read(node: &v1::Node, problems: &mut Vec<FieldProblem>) -> Option<Node> {
         name: meta::key(&node.metadata, false).name,
         zone: zone.filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
     })
+}
+
+/// The taint by which the cluster autoscaler says that a node will go: load balancers should send
+/// nothing new (kubernetes pkg/proxy/healthcheck/proxy_health.go).
+const TO_BE_DELETED_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// A Node of an API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveNode {
+    /// Its name and zone.
+    pub node: Node,
+    /// Whether load balancers should send traffic to it: the cluster autoscaler does not want it gone.
+    pub eligible: bool,
+    /// Condition `Ready` is `True`.
+    pub ready: bool,
+    /// `status.addresses` of type InternalIP.
+    pub internal_ips: Vec<IpAddr>,
+}
+
+/// Reads a Node that an API server has validated.
+pub fn live(node: &v1::Node) -> LiveNode {
+    let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL));
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let status = node.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+    let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
+    LiveNode {
+        node: Node {
+            name: meta::key(&node.metadata, false).name,
+            zone: zone.filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
+        },
+        eligible: taints.iter().all(|taint| taint.key != TO_BE_DELETED_TAINT),
+        ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        internal_ips: internal.filter_map(|a| ip::read(&a.address, "", &mut Vec::new())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_node_has_zone_addresses_and_eligibility() {
+        let node = |spec: &str, ready: &str| {
+            live(&serde_json::from_str(&format!(
+                r#"{{"metadata": {{"name": "n1", "labels": {{"topology.kubernetes.io/zone": "z"}}}}, "spec": {spec},
+                  "status": {{"conditions": [{{"type": "Ready", "status": "{ready}"}}], "addresses": [
+                    {{"type": "Hostname", "address": "n1"}}, {{"type": "InternalIP", "address": "192.0.2.7"}},
+                    {{"type": "ExternalIP", "address": "192.0.2.8"}}, {{"type": "InternalIP", "address": "fd00::7"}}]}}}}"#
+            )).unwrap())
+        };
+        let healthy = node("{}", "True");
+        assert_eq!((&*healthy.node.name, healthy.node.zone.as_deref()), ("n1", Some("z")));
+        assert!(healthy.eligible && healthy.ready);
+        let ips: Vec<String> = healthy.internal_ips.iter().map(ToString::to_string).collect();
+        assert_eq!(ips, ["192.0.2.7", "fd00::7"]);
+        let leaving = node(
+            r#"{"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}"#,
+            "Unknown",
+        );
+        assert!(!leaving.eligible && !leaving.ready);
+    }
 }

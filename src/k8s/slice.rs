@@ -61,6 +61,39 @@ pub fn read(
     (!service.name.is_empty()).then_some(EndpointSlice { key, service, ports, endpoints })
 }
 
+/// Label of a slice that belongs to a headless Service: no proxy looks at it.
+pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+
+/// Annotation of a slice: when the change that led to its present content happened, RFC 3339.
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+/// Reads a slice that an API server has validated, tolerantly: what is wrong with an endpoint or a port
+/// is a problem, and only that is left out. `None` where no proxy looks at the slice.
+pub fn live(slice: &v1::EndpointSlice, problems: &mut Vec<FieldProblem>) -> Option<EndpointSlice> {
+    let labels = slice.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.get(SERVICE_NAME_LABEL)).filter(|name| !name.is_empty())?;
+    let headless = labels.is_some_and(|labels| labels.contains_key(HEADLESS_LABEL));
+    if headless || !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
+        return None;
+    }
+    let mut doubtful = Vec::new();
+    let (endpoints, ports) = (endpoints(slice, Trust::Api, &mut doubtful), ports(slice, &mut doubtful));
+    problems.extend(doubtful.into_iter().filter(|problem| problem.severity == Severity::Error));
+    let v4 = slice.address_type == "IPv4";
+    let usable =
+        |e: &SliceEndpoint| e.address.is_ipv4() == v4 && ip::special(e.address, Trust::Api).is_none();
+    let key = meta::key(&slice.metadata, true);
+    let service = NamespacedName { namespace: Arc::clone(&key.namespace), name: service.as_str().into() };
+    Some(EndpointSlice { key, service, ports, endpoints: endpoints.into_iter().filter(usable).collect() })
+}
+
+/// When what a slice says came about, in seconds since 1970.
+pub fn triggered(slice: &v1::EndpointSlice) -> Option<f64> {
+    let text = slice.metadata.annotations.as_ref()?.get(TRIGGER_ANNOTATION)?;
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(time.as_microsecond() as f64 / 1e6)
+}
+
 fn endpoints(
     slice: &v1::EndpointSlice,
     trust: Trust,
@@ -251,6 +284,36 @@ mod tests {
         }
         let loopback = r#""addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.1"]}]"#;
         assert!(try_read(loopback, Trust::File).0.is_some());
+    }
+
+    #[test]
+    fn a_live_slice_loses_only_what_is_wrong() {
+        let read = |labels: &str, rest: &str| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "a", "namespace": "shop", "labels": {labels},
+                "annotations": {{"endpoints.kubernetes.io/last-change-trigger-time": "1970-01-01T00:00:01.5Z"}}}}, {rest}}}"#
+            );
+            let slice = serde_json::from_str(&text).unwrap();
+            assert_eq!(triggered(&slice), Some(1.5));
+            let mut problems = Vec::new();
+            (live(&slice, &mut problems), problems.len())
+        };
+        let ours = r#"{"kubernetes.io/service-name": "web"}"#;
+        let body = r#""addressType": "IPv4", "ports": [{"port": 80}, {"name": "x", "port": 70000}, {"name": "y"}],
+            "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["bad"]}, {"addresses": ["fd00::1"]},
+              {"addresses": ["127.0.0.1"]}, {"addresses": []}]"#;
+        let (slice, problems) = read(ours, body);
+        let slice = slice.unwrap();
+        assert_eq!(
+            (slice.service.to_string().as_str(), slice.endpoints.len(), slice.ports.len()),
+            ("shop/web", 1, 1)
+        );
+        assert_eq!(problems, 5);
+        let fqdn = r#""addressType": "FQDN", "endpoints": [{"addresses": ["a.b"]}]"#;
+        assert_eq!(read(ours, fqdn), (None, 0));
+        assert_eq!(read("{}", body), (None, 0));
+        let headless = r#"{"kubernetes.io/service-name": "web", "service.kubernetes.io/headless": ""}"#;
+        assert_eq!(read(headless, body), (None, 0));
     }
 
     #[test]

@@ -10,8 +10,10 @@ mod histogram;
 mod table;
 
 pub use docs::markdown;
-pub use histogram::{Buckets, Which};
+pub use histogram::{Buckets, PROGRAMMING_BOUNDS, Which};
 pub use table::{METRICS, Metric, Read};
+
+use std::time::Duration;
 
 use crate::metrics::counters::{EndpointCounters, PerShard, PortCounters, ShardCounters};
 use crate::problem::{Reason, Severity};
@@ -48,6 +50,37 @@ pub struct Endpoint<'a> {
     pub stats: &'a PerShard<EndpointCounters>,
 }
 
+/// How it stands with one kind of the objects of an API server.
+#[derive(Clone, Debug)]
+pub struct ViewStanding {
+    /// As in `services`.
+    pub kind: &'static str,
+    /// Since the API server was last heard of it; `None` before the first list.
+    pub age: Option<Duration>,
+    /// Why it cannot be heard now.
+    pub failing: Option<String>,
+    /// Whole lists taken over.
+    pub lists: u64,
+    /// Watches begun.
+    pub watches: u64,
+    /// Requests and streams that failed.
+    pub failures: u64,
+    /// Changes that are not yet compiled.
+    pub pending: u64,
+}
+
+/// What compilation has counted since the start, and what holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompileCounts {
+    /// Changes of Services.
+    pub service_changes: u64,
+    /// Services whose EndpointSlices changed.
+    pub endpoint_changes: u64,
+    /// Service ports that have endpoints, but under their policy Local none that may be used: of internal and of
+    /// external traffic.
+    pub no_local_endpoints: [u64; 2],
+}
+
 /// The state of the process as a whole. Times are seconds since 1970, zero for never.
 #[derive(Clone, Debug, Default)]
 pub struct Process {
@@ -71,6 +104,12 @@ pub struct Process {
     pub apply_seconds: Buckets,
     /// Problems in force, by severity and reason.
     pub problems: BTreeMap<(Severity, Reason), u64>,
+    /// From the cause of a change of EndpointSlices to the last shard that applied it.
+    pub programming_seconds: Buckets,
+    /// What compilation has counted.
+    pub compiled: CompileCounts,
+    /// How it stands with the objects of an API server, by kind; nothing where there is none.
+    pub view: Vec<ViewStanding>,
     /// Files whose latest content could not be used.
     pub files_failing: u64,
     /// Whether the process is draining.

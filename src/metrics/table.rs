@@ -1,8 +1,8 @@
 //! Every metric, one row each. kube-proxy's names where the meaning is the same.
 
-use super::Process;
 use super::counters::{EndpointCounters, Labelled, PerShard, PortCounters, ShardCounters};
 use super::histogram::{Buckets, CONNECT_BOUNDS, SESSION_BOUNDS, Which};
+use super::{Process, ViewStanding};
 use crate::counter::Counter;
 use crate::problem::{Reason, Severity};
 use crate::types::{Direction, DropReason, Label};
@@ -83,6 +83,17 @@ fn seen_datagrams(port: &PerShard<PortCounters>) -> bool {
 fn directions(up: u64, down: u64, out: Out<'_, u64>) {
     out(&[("direction", "up")], up);
     out(&[("direction", "down")], down);
+}
+
+fn pending(process: &Process, kind: &str) -> f64 {
+    process.view.iter().filter(|view| view.kind == kind).map(|view| view.pending as f64).sum()
+}
+
+/// One sample for each kind that is followed.
+fn by_kind(process: &Process, count: fn(&ViewStanding) -> u64, out: Out<'_, f64>) {
+    for view in &process.view {
+        out(&[("kind", view.kind)], count(view) as f64);
+    }
 }
 
 /// Samples for two codes of an answer.
@@ -225,6 +236,88 @@ pub static METRICS: &[Metric] = &[
         labels: &[],
         read: Read::Process(|p, out| out(&[], p.last_synced)),
     },
+    Metric {
+        name: "kubeproxy_sync_proxy_rules_service_changes_pending",
+        kind: "gauge",
+        help: "Changes of Services that were seen and are not yet compiled.",
+        labels: &[],
+        read: Read::Process(|p, out| out(&[], pending(p, "services"))),
+    },
+    Metric {
+        name: "kubeproxy_sync_proxy_rules_service_changes_total",
+        kind: "counter",
+        help: "Changes of Services that were compiled.",
+        labels: &[],
+        read: Read::Process(|p, out| out(&[], p.compiled.service_changes as f64)),
+    },
+    Metric {
+        name: "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
+        kind: "gauge",
+        help: "Changes of EndpointSlices that were seen and are not yet compiled.",
+        labels: &[],
+        read: Read::Process(|p, out| out(&[], pending(p, "endpointslices"))),
+    },
+    Metric {
+        name: "kubeproxy_sync_proxy_rules_endpoint_changes_total",
+        kind: "counter",
+        help: "Changes of the EndpointSlices of a Service that were compiled.",
+        labels: &[],
+        read: Read::Process(|p, out| out(&[], p.compiled.endpoint_changes as f64)),
+    },
+    Metric {
+        name: "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+        kind: "gauge",
+        help: "Service ports with policy Local that have endpoints, but none on this node.",
+        labels: &["traffic_policy"],
+        read: Read::Process(|p, out| {
+            for (policy, count) in ["internal", "external"].into_iter().zip(p.compiled.no_local_endpoints) {
+                out(&[("traffic_policy", policy)], count as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "kubeproxy_network_programming_duration_seconds",
+        kind: "histogram",
+        help: "Seconds from the change of a Pod or Service that an EndpointSlice tells of until all shards had applied it.",
+        labels: &[],
+        read: Read::ProcessTime(|p| &p.programming_seconds),
+    },
+    // === The API server of a cluster ===
+    Metric {
+        name: "ringport_view_age_seconds",
+        kind: "gauge",
+        help: "Seconds since the API server was last heard of objects of a kind. It grows while the server is silent.",
+        labels: &["kind"],
+        read: Read::Process(|p, out| {
+            for view in &p.view {
+                if let Some(age) = view.age {
+                    out(&[("kind", view.kind)], age.as_secs_f64());
+                }
+            }
+        }),
+    },
+    Metric {
+        name: "ringport_view_lists_total",
+        kind: "counter",
+        help: "Whole lists of a kind that were taken over from the API server.",
+        labels: &["kind"],
+        read: Read::Process(|p, out| by_kind(p, |view| view.lists, out)),
+    },
+    Metric {
+        name: "ringport_view_watches_total",
+        kind: "counter",
+        help: "Watches of a kind that were begun.",
+        labels: &["kind"],
+        read: Read::Process(|p, out| by_kind(p, |view| view.watches, out)),
+    },
+    Metric {
+        name: "ringport_view_failures_total",
+        kind: "counter",
+        help: "Requests to the API server for a kind that failed, and streams that were dropped because nothing came.",
+        labels: &["kind"],
+        read: Read::Process(|p, out| by_kind(p, |view| view.failures, out)),
+    },
+    // === The pages ===
     Metric {
         name: "kubeproxy_proxy_healthz_total",
         kind: "counter",

@@ -7,10 +7,12 @@ use std::sync::{Arc, Weak};
 use imbl::ordmap::DiffItem;
 
 use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
+use crate::metrics::CompileCounts;
 use crate::problem::Problem;
 use crate::route::endpoint::Endpoint;
 use crate::route::frontends::{Claim, Claims, permitted, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
+use crate::route::local::HealthCheck;
 use crate::route::pick::{Affinity, Picker, Targets};
 use crate::route::port::{PortRoute, PortSettings, PortState};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
@@ -30,6 +32,8 @@ pub struct Compiler {
     problems: BTreeMap<NamespacedName, Vec<Problem>>,
     /// Service ports that are gone, while anything refers to them.
     departed: Vec<Weak<PortState>>,
+    health_checks: BTreeMap<NamespacedName, HealthCheck>,
+    counts: CompileCounts,
     /// All Services are to be compiled again: the options are others.
     stale: bool,
 }
@@ -47,6 +51,10 @@ pub struct Compiled {
     pub changes: Settled,
     /// Service ports that are gone but may have sessions.
     pub departed: Vec<Weak<PortState>>,
+    /// What load balancers ask this node about.
+    pub health_checks: BTreeMap<NamespacedName, HealthCheck>,
+    /// For the metrics.
+    pub counts: CompileCounts,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +63,8 @@ struct CompiledService {
     claims: Vec<Claim>,
     /// What it may not have.
     problems: Vec<Problem>,
+    /// Ports with policy Local, internal and external, that have endpoints but none here.
+    no_local: [u64; 2],
 }
 
 #[derive(Debug)]
@@ -79,6 +89,8 @@ impl Compiler {
             claims: Claims::default(),
             problems: BTreeMap::new(),
             departed: Vec::new(),
+            health_checks: BTreeMap::new(),
+            counts: CompileCounts::default(),
             stale: false,
         }
     }
@@ -95,6 +107,8 @@ impl Compiler {
     /// served is left out and named among the problems.
     pub fn compile(&mut self, world: &World) -> Compiled {
         let mut touched_keys = BTreeSet::new();
+        self.counts.service_changes += self.world.services.diff(&world.services).count() as u64;
+        self.counts.endpoint_changes += self.world.slices.diff(&world.slices).count() as u64;
         let touched = if std::mem::take(&mut self.stale) {
             all_services(&self.world, world)
         } else {
@@ -113,6 +127,8 @@ impl Compiler {
             changed: !changes.is_empty(),
             changes,
             departed: self.departed.clone(),
+            health_checks: self.health_checks.clone(),
+            counts: self.counts,
         }
     }
 
@@ -124,6 +140,12 @@ impl Compiler {
             None => CompiledService::default(),
         };
         self.problems.remove(name);
+        self.check_health(world, name);
+        for ((count, old), new) in
+            self.counts.no_local_endpoints.iter_mut().zip(old.no_local).zip(new.no_local)
+        {
+            *count = count.saturating_sub(old) + new;
+        }
         if let Some(service) = world.services.get(name) {
             let problems: Vec<Problem> = not_served(service).chain(new.problems.iter().cloned()).collect();
             if !problems.is_empty() {
@@ -147,6 +169,16 @@ impl Compiler {
         }
     }
 
+    fn check_health(&mut self, world: &World, name: &NamespacedName) {
+        let slices = world.slices.get(name).into_iter().flatten().map(|slice| &**slice);
+        let check =
+            world.services.get(name).and_then(|service| HealthCheck::of(service, slices, &world.node));
+        match check {
+            Some(check) => self.health_checks.insert(name.clone(), check),
+            None => self.health_checks.remove(name),
+        };
+    }
+
     /// The compiled form of a Service, made of the parts of the old one where they are the same (R2).
     fn compiled(&mut self, service: &Service, world: &World, old: &CompiledService) -> CompiledService {
         let slices = world.slices.get(&service.key);
@@ -167,6 +199,9 @@ impl Compiler {
             let lists = Lists::new(service, port, slices, &world.node, &route.state);
             let serving = old_port.map(|p| p.serving.clone()).filter(|old| **old == *lists.serving);
             let serving = serving.unwrap_or_else(|| lists.serving.as_slice().into());
+            for (count, missing) in compiled.no_local.iter_mut().zip(lists.no_local) {
+                *count += u64::from(missing);
+            }
             let mut cache = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
                 let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
@@ -309,6 +344,8 @@ struct Lists {
     local: Vec<Arc<Endpoint>>,
     /// See [`Frontend::serving`].
     serving: Vec<EndpointAddr>,
+    /// There are endpoints, but none for internal, or external, traffic under policy Local.
+    no_local: [bool; 2],
 }
 
 impl Lists {
@@ -332,6 +369,9 @@ impl Lists {
         let (v4, v6) = (usable(families.0, policies, node), usable(families.1, policies, node));
         let serving = joined.iter().filter(|j| j.endpoint.ready || j.endpoint.serving).map(|j| j.addr);
         let serving = if port.protocol == Protocol::Udp { serving.collect() } else { Vec::new() };
+        let none_here = v4.local.is_empty() && v6.local.is_empty() && joined.iter().any(Joined::may_serve);
+        let external = policies.externally_accessible && policies.external == TrafficPolicy::Local;
+        let no_local = [policies.internal == TrafficPolicy::Local && none_here, external && none_here];
         let endpoint = |j: Joined<'_>| state.endpoint(j.addr, j.endpoint.pod.as_ref());
         Self {
             internal: service.internal_policy,
@@ -339,6 +379,7 @@ impl Lists {
             cluster: v4.cluster.into_iter().chain(v6.cluster).map(endpoint).collect(),
             local: v4.local.into_iter().chain(v6.local).map(endpoint).collect(),
             serving,
+            no_local,
         }
     }
 

@@ -43,6 +43,11 @@ impl Endpoint {
         self.health.on_connected();
     }
 
+    /// Whether connections to it have just failed several times in a row.
+    pub fn keeps_failing(&self) -> bool {
+        self.health.keeps_failing()
+    }
+
     /// Sessions that it has now, all shards together.
     pub fn active(&self) -> u64 {
         self.stats.iter().map(|shard| shard.active.get()).sum()

@@ -28,6 +28,7 @@ pub(crate) fn service(service: &str, node_port: u16, age_rank: u64) -> Service {
         load_balancer_ips: Vec::new(),
         load_balancer_source_ranges: Arc::default(),
         source_ranges: Arc::default(),
+        health_check_node_port: None,
         affinity: None,
         external_policy: TrafficPolicy::Cluster,
         internal_policy: TrafficPolicy::Cluster,

@@ -92,6 +92,12 @@ impl Health {
         eject
     }
 
+    /// Whether the last failure was the third in a row, or the sixth, and so on: the endpoint may be gone.
+    pub fn keeps_failing(&self) -> bool {
+        let failures = self.failures.load(Relaxed);
+        failures > 0 && failures.is_multiple_of(limits::EJECT_AFTER_FAILURES)
+    }
+
     fn eject(&self, now: Millis) {
         let before = self.ejections.fetch_add(1, Relaxed);
         self.until.store(now.after(ejection_time(before)).0, Relaxed);
@@ -157,6 +163,20 @@ mod tests {
         assert!((0..10).all(|_| !health.on_failed(Millis(1), || false)));
         assert_eq!(health.standing(Millis(1)), Standing::Healthy);
         assert!(health.on_failed(Millis(1), || true), "and goes at the next failure with it");
+    }
+
+    #[test]
+    fn an_endpoint_that_may_not_be_ejected_is_doubted_at_every_third_failure() {
+        let health = Health::default();
+        let doubted: Vec<u32> = (1..=7)
+            .filter(|_| {
+                health.on_failed(Millis(1), || false);
+                health.keeps_failing()
+            })
+            .collect();
+        assert_eq!(doubted, [3, 6]);
+        health.on_connected();
+        assert!(!health.keeps_failing());
     }
 
     #[test]

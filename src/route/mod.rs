@@ -12,6 +12,7 @@ pub mod endpoint;
 pub(crate) mod fixture;
 pub mod frontends;
 pub mod health;
+pub mod local;
 pub mod maglev;
 pub mod permits;
 pub mod pick;

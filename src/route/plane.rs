@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::metrics::counters::{PerShard, ShardCounters};
 use crate::route::snapshot::RoutingSnapshot;
-use crate::types::{ClientAddr, EndReason, EndpointAddr, Refusal, ServicePortName};
+use crate::types::{ClientAddr, EndReason, EndpointAddr, NamespacedName, Refusal, ServicePortName};
 
 /// What control and all shards share.
 pub struct Plane {
@@ -23,7 +23,11 @@ pub struct Plane {
     applied_micros: AtomicU64,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
     on_session: OnceLock<Box<dyn Fn(SessionRecord) -> bool + Send + Sync>>,
+    on_doubt: OnceLock<OnDoubt>,
 }
+
+/// Who hears of Services whose endpoints keep failing.
+type OnDoubt = Box<dyn Fn(&NamespacedName) + Send + Sync>;
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +52,7 @@ impl Plane {
             applied_micros: AtomicU64::new(0),
             wake: OnceLock::new(),
             on_session: OnceLock::new(),
+            on_doubt: OnceLock::new(),
         }
     }
 
@@ -59,6 +64,19 @@ impl Plane {
     /// Called once at start: where finished sessions go. It must not block; it says whether there was room.
     pub fn set_on_session(&self, sink: impl Fn(SessionRecord) -> bool + Send + Sync + 'static) {
         let _ = self.on_session.set(Box::new(sink));
+    }
+
+    /// Called once at start: who hears of Services with an endpoint to which connections keep failing. It must
+    /// not block.
+    pub fn set_on_doubt(&self, sink: impl Fn(&NamespacedName) + Send + Sync + 'static) {
+        let _ = self.on_doubt.set(Box::new(sink));
+    }
+
+    /// Connections to an endpoint of this Service keep failing: it may be gone.
+    pub fn doubt(&self, service: &NamespacedName) {
+        if let Some(sink) = self.on_doubt.get() {
+            sink(service);
+        }
     }
 
     /// Puts a snapshot in force and wakes the shards.

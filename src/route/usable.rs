@@ -35,6 +35,13 @@ pub struct Usable<'a> {
     pub local: Vec<Joined<'a>>,
 }
 
+impl Joined<'_> {
+    /// Whether traffic may come to it somewhere: ready, or serving while it terminates.
+    pub fn may_serve(&self) -> bool {
+        self.endpoint.ready || self.endpoint.serving && self.endpoint.terminating
+    }
+}
+
 /// The endpoints of one service port: the union of all slices of the Service, joined to the port by
 /// (port name, protocol), sorted by address and port.
 ///

@@ -57,6 +57,9 @@ pub(super) async fn connect(
                         endpoint.stats.of(shard.index).ejected.add(1);
                         tracing::info!(endpoint = %endpoint.addr, port = %frontend.port.name, "ejected for a while");
                     }
+                    if endpoint.keeps_failing() {
+                        shard.plane.doubt(&frontend.port.name.service);
+                    }
                 }
                 tracing::debug!(endpoint = %endpoint.addr, failure = ?failure, "connect failed");
             }

@@ -137,6 +137,7 @@ impl Store {
         for (port, node_port) in service.ports.iter_mut().zip(node_ports) {
             port.node_port = node_port;
         }
+        service.health_check_node_port = health_check;
         Ok(Planned { service, health_check })
     }
 

@@ -15,6 +15,7 @@ mod api;
 mod balance;
 mod churn;
 mod cli;
+mod cluster;
 mod drain;
 mod endpoints;
 mod halfclose;

@@ -67,6 +67,9 @@ const UNSAFE: &[&str] = &["ring/", "net/"];
 /// Lines of a file, tests left out.
 const MAX_LINES: usize = 600;
 
+/// One row after the other: these may be longer.
+const TABLES: &[&str] = &["config/table.rs", "metrics/table.rs"];
+
 /// What is wrong with a file of `src/`, whose name is given from there.
 pub(crate) fn check(file: &str, text: &str) -> Vec<String> {
     if file.ends_with("/tests.rs") || file.contains("/tests/") || file == "lib.rs" {
@@ -92,7 +95,7 @@ pub(crate) fn check(file: &str, text: &str) -> Vec<String> {
         let first = source.unsafe_lines.first();
         broken.extend(first.map(|line| format!("{file}:{line}: unsafe code may only stand in {UNSAFE:?}")));
     }
-    if source.lines > MAX_LINES {
+    if source.lines > MAX_LINES && !TABLES.contains(&file) {
         broken.push(format!("{file}: {} lines without tests, at most {MAX_LINES}: split it", source.lines));
     }
     broken

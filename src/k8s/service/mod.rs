@@ -4,6 +4,7 @@ mod annotations;
 mod cluster_ips;
 pub mod defaults;
 pub mod families;
+mod live;
 mod source_ranges;
 pub mod status;
 pub mod update;
@@ -24,6 +25,7 @@ use super::model::{Service, ServiceKind, ServicePort, TargetPort, TrafficPolicy}
 use crate::problem::Severity;
 use crate::types::Protocol;
 
+pub use live::{Live, PROXY_NAME_LABEL, live};
 pub use validate::validate;
 
 /// A valid Service as it was written: what remains is to allocate addresses and ports.
@@ -144,6 +146,7 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
             load_balancer_ips: load_balancer_ips(service.status.as_ref()),
             load_balancer_source_ranges: source_ranges::read(service),
             source_ranges: wishes.source_ranges,
+            health_check_node_port: health_check_node_port(spec),
             affinity: affinity(spec),
             external_policy: policy(spec.external_traffic_policy.as_deref()),
             internal_policy: policy(spec.internal_traffic_policy.as_deref()),
@@ -221,6 +224,13 @@ fn affinity(spec: &v1::ServiceSpec) -> Option<Duration> {
 
 fn policy(name: Option<&str>) -> TrafficPolicy {
     if name == Some("Local") { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
+}
+
+fn health_check_node_port(spec: &v1::ServiceSpec) -> Option<u16> {
+    let checked = kind(spec) == ServiceKind::LoadBalancer
+        && policy(spec.external_traffic_policy.as_deref()) == TrafficPolicy::Local;
+    let port = u16::try_from(spec.health_check_node_port?).ok()?;
+    (checked && port != 0).then_some(port)
 }
 
 fn load_balancer_ips(status: Option<&v1::ServiceStatus>) -> Vec<IpAddr> {

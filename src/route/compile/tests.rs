@@ -1,5 +1,7 @@
 //! What a world becomes, and what a change leaves alone.
 
+mod flows;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,8 +1,9 @@
 //! The program under test, from outside.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -97,27 +98,65 @@ impl Ringport {
         Self::spawn_with(world, command, args)
     }
 
+    /// Starts it on a cluster instead of manifests. Does not wait.
+    pub(crate) fn spawn_on_cluster(world: &World, kubeconfig: &Path, args: &[&str]) -> Self {
+        let source = ["--kubeconfig", kubeconfig.to_str().unwrap()];
+        Self::spawn_from(world, command(&[]), &source, args, |command, args| command.args(args))
+    }
+
+    /// Starts a test of this program through another program, which finds its arguments as JSON in a variable of
+    /// its environment, and becomes it. Does not wait.
+    pub(crate) fn spawn_confined(world: &World, through: &[&str], variable: &str, test: &str) -> Self {
+        let mut command = Command::new(through[0]);
+        command.args(&through[1..]).args(["--ignored", "--exact", "--nocapture", test]).stdin(Stdio::null());
+        let manifests = world.manifests();
+        let source = ["-f", manifests.to_str().unwrap()];
+        Self::spawn_from(world, command, &source, &[], |command, args| {
+            command.env(variable, serde_json::to_string(args).unwrap())
+        })
+    }
+
     /// The same by a command of the test's own.
-    pub(crate) fn spawn_with(world: &World, mut command: Command, args: &[&str]) -> Self {
+    pub(crate) fn spawn_with(world: &World, command: Command, args: &[&str]) -> Self {
+        let manifests = world.manifests();
+        let source = ["-f", manifests.to_str().unwrap()];
+        Self::spawn_from(world, command, &source, args, |command, args| command.args(args))
+    }
+
+    fn spawn_from(
+        world: &World,
+        mut command: Command,
+        source: &[&str],
+        args: &[&str],
+        give: impl for<'a> FnOnce(&'a mut Command, &[String]) -> &'a mut Command,
+    ) -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (healthz, metrics) = (local(world.port()), local(world.port()));
-        let (log, access_log) = (world.path("log"), world.path("access.log"));
+        let log = world.path(&format!("log-{}", healthz.port()));
+        let access_log = world.path(&format!("access-{}.log", healthz.port()));
         let output = File::create(&log).unwrap();
-        let child = command
-            .arg("run")
-            .args(if args.contains(&"--service-node-port-range") { [].as_slice() } else { &WIDE_RANGE })
-            .args(["--healthz-bind-address", &healthz.to_string()])
-            .args(["--metrics-bind-address", &metrics.to_string()])
-            .arg("--access-log")
-            .arg(&access_log)
-            .arg("-f")
-            .arg(world.manifests())
-            .args(args)
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
+        let pages = [healthz.to_string(), metrics.to_string()];
+        let places = ["--healthz-bind-address", &pages[0], "--metrics-bind-address", &pages[1]];
+        let access = ["--access-log", access_log.to_str().unwrap()];
+        let range =
+            if args.contains(&WIDE_RANGE[0]) || !source.contains(&"-f") { &[][..] } else { &WIDE_RANGE };
+        let all = [&["run"], &places[..], &access, source, range, args].concat();
+        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        let child =
+            give(&mut command, &all).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         Self { child, healthz, metrics, log, access_log, exited: false }
+    }
+
+    /// What `/proc/PID/status` says.
+    pub(crate) fn status(&self) -> BTreeMap<String, String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let pairs = text.lines().filter_map(|line| line.split_once(":\t"));
+        pairs.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()
+    }
+
+    /// Its page of everything that is served.
+    pub(crate) fn statusz(&self) -> String {
+        get(self.metrics, "/statusz").unwrap().1
     }
 
     /// Waits until it serves.
@@ -131,6 +170,11 @@ impl Ringport {
     /// Where its health pages are.
     pub(crate) fn healthz(&self) -> SocketAddr {
         self.healthz
+    }
+
+    /// One of the health pages.
+    pub(crate) fn page(&self, path: &str) -> String {
+        get(self.healthz, path).unwrap().1
     }
 
     /// Where its metrics are.
