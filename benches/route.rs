@@ -103,6 +103,8 @@ fn service(i: u32, affinity: bool) -> Service {
         max_connections: None,
         max_connections_per_client: None,
         idle_timeout: None,
+        proxy_protocol: None,
+        accept_proxy_protocol: Arc::default(),
     }
 }
 

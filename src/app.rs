@@ -256,7 +256,7 @@ pub fn compile_options(config: &Config) -> CompileOptions {
         defaults: PortSettings {
             max_connections: config.max_connections_per_service,
             max_connections_per_client: config.max_connections_per_client,
-            idle_timeout: None,
+            ..PortSettings::default()
         },
     }
 }

@@ -28,6 +28,13 @@ pub const CONNECT_ATTEMPTS: usize = 8;
 /// Clients the affinity ledger of one service port remembers. Beyond it Maglev alone answers.
 pub const AFFINITY_CLIENTS: usize = 65_536;
 
+/// The time that a peer has to send the PROXY header that it has to send. One lost segment fits in.
+pub const PROXY_HEADER_TIME: Duration = Duration::from_secs(3);
+
+/// Bytes of a PROXY header of version 2: addresses, and about 4 KiB for what HAProxy tells of TLS. Version 1
+/// has a bound of its own, 107.
+pub const PROXY_HEADER_BYTES: usize = 4096;
+
 /// Bytes of one manifest file.
 pub const MANIFEST_BYTES: u64 = 16 << 20;
 

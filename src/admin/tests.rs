@@ -43,6 +43,8 @@ fn world() -> World {
         max_connections: None,
         max_connections_per_client: None,
         idle_timeout: None,
+        proxy_protocol: None,
+        accept_proxy_protocol: Arc::default(),
     };
     let endpoint = |n: u8| SliceEndpoint {
         address: IpAddr::from([10, 0, 0, n]),

@@ -195,6 +195,7 @@ fn ended_by(reason: EndReason) -> &'static str {
         EndReason::EndpointReset | EndReason::EndpointTimeout => "endpoint",
         EndReason::Idle | EndReason::HalfClosed => "configured",
         EndReason::Drained | EndReason::LocalError => "node",
+        EndReason::ProxyHeader => "configured",
     }
 }
 
@@ -205,6 +206,7 @@ fn refused_by(reason: Refusal) -> &'static str {
         Refusal::NoEndpoints | Refusal::ConnectFailed => "endpoint",
         Refusal::MaxConnections | Refusal::ServiceLimit | Refusal::ClientLimit => "configured",
         Refusal::Draining | Refusal::LocalError => "node",
+        Refusal::ProxyHeaderMissing | Refusal::ProxyHeaderMalformed | Refusal::ProxyHeaderTimeout => "client",
     }
 }
 

@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::types::{NamespacedName, Protocol};
+use ipnet::IpNet;
+
+use crate::types::{NamespacedName, Protocol, ProxyVersion};
 
 /// A Service, as far as a proxy honours it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +49,10 @@ pub struct Service {
     pub max_connections_per_client: Option<u32>,
     /// Annotation `ringport.io/idle-timeout`: overrides the option; zero is never.
     pub idle_timeout: Option<Duration>,
+    /// Annotation `ringport.io/proxy-protocol`: the header that pods get.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// Annotation `ringport.io/accept-proxy-protocol`: the peers that have to send one; empty is nobody.
+    pub accept_proxy_protocol: Arc<[IpNet]>,
 }
 
 /// `spec.type`, of the kinds that are proxied.

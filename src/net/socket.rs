@@ -115,6 +115,51 @@ pub fn unacknowledged(socket: &impl AsRawFd) -> usize {
     if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
+/// Copies the first bytes that wait, which stay. Zero is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock` when none wait; otherwise as recv(2).
+pub fn peek(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    use rustix::net::RecvFlags;
+    Ok(rustix::net::recv(socket, buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+}
+
+/// Takes `len` bytes that wait, at most 4 KiB, and forgets them.
+///
+/// # Errors
+/// As recv(2), and `UnexpectedEof` where fewer wait.
+pub fn take(socket: &impl AsFd, len: usize) -> io::Result<()> {
+    use rustix::net::RecvFlags;
+    let mut space = [0u8; limits::PROXY_HEADER_BYTES];
+    let mut left = space.get_mut(..len).ok_or(io::ErrorKind::InvalidInput)?;
+    while !left.is_empty() {
+        let (taken, _) = rustix::net::recv(socket, &mut *left, RecvFlags::DONTWAIT)?;
+        if taken == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        left = left.get_mut(taken..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// How many bytes have to wait before poll(2) says that it is readable (SO_RCVLOWAT); one is the default.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn wake_at(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
+}
+
+fn set_option(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the option takes an int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(fd, level, option, (&raw const value).cast(), size_of::<i32>() as libc::socklen_t)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Accepts one waiting connection without waiting for one.
 ///
 /// # Errors

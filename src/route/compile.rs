@@ -12,7 +12,7 @@ use crate::route::endpoint::Endpoint;
 use crate::route::frontends::{Claim, Claims, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
 use crate::route::pick::{Affinity, Picker, Targets};
-use crate::route::port::{PortRoute, PortSettings, PortState};
+use crate::route::port::{PortRoute, PortSettings, PortState, ProxyRules};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 use crate::route::usable::{Joined, Policies, join, usable};
 use crate::types::{NamespacedName, Protocol, ServicePortName};
@@ -161,6 +161,10 @@ impl Compiler {
                 .max_connections_per_client
                 .or(defaults.max_connections_per_client),
             idle_timeout: service.idle_timeout.or(defaults.idle_timeout),
+            proxy: ProxyRules {
+                send: service.proxy_protocol,
+                accept: service.accept_proxy_protocol.clone(),
+            },
         };
         let name = ServicePortName {
             service: service.key.clone(),

@@ -33,6 +33,8 @@ pub(crate) fn service(service: &str, node_port: u16, age_rank: u64) -> Service {
         max_connections: None,
         max_connections_per_client: None,
         idle_timeout: None,
+        proxy_protocol: None,
+        accept_proxy_protocol: Arc::default(),
     }
 }
 

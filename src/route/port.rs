@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::metrics::counters::{PerShard, PortStats};
 use crate::route::affinity::Ledger;
 use crate::route::endpoint::Endpoint;
-use crate::types::{ClientAddr, EndpointAddr, Refusal, ServicePortName};
-
+use crate::types::{ClientAddr, EndpointAddr, ProxyVersion, Refusal, ServicePortName};
 /// What all frontends of one service port share, in one snapshot.
 #[derive(Debug)]
 pub struct PortRoute {
@@ -22,14 +23,33 @@ pub struct PortRoute {
     pub max_connections_per_client: Option<u32>,
     /// Overrides `--idle-timeout`; zero is never.
     pub idle_timeout: Option<Duration>,
+    /// What it does with PROXY headers.
+    pub proxy: ProxyRules,
     /// Its counters.
     pub stats: PortStats,
     /// What the next snapshot's route of this port shares.
     pub state: Arc<PortState>,
 }
 
+/// What a Service does with PROXY headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyRules {
+    /// The header that its pods get.
+    pub send: Option<ProxyVersion>,
+    /// The peers that have to send one, and are believed; where it is empty nobody's first bytes are looked at.
+    pub accept: Arc<[IpNet]>,
+}
+
+impl ProxyRules {
+    /// Whether this peer has to send a header.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.accept.iter().any(|cidr| cidr.contains(&peer))
+    }
+}
+
 /// The settings of a service port that come from its Service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSettings {
     /// See [`PortRoute::max_connections`].
     pub max_connections: Option<u32>,
@@ -37,6 +57,8 @@ pub struct PortSettings {
     pub max_connections_per_client: Option<u32>,
     /// See [`PortRoute::idle_timeout`].
     pub idle_timeout: Option<Duration>,
+    /// See [`PortRoute::proxy`].
+    pub proxy: ProxyRules,
 }
 
 impl PortRoute {
@@ -47,6 +69,7 @@ impl PortRoute {
             max_connections: settings.max_connections,
             max_connections_per_client: settings.max_connections_per_client,
             idle_timeout: settings.idle_timeout,
+            proxy: settings.proxy,
             stats: state.stats.clone(),
             state,
         }
@@ -58,6 +81,7 @@ impl PortRoute {
             max_connections: self.max_connections,
             max_connections_per_client: self.max_connections_per_client,
             idle_timeout: self.idle_timeout,
+            proxy: self.proxy.clone(),
         }
     }
 
@@ -67,38 +91,55 @@ impl PortRoute {
     /// # Errors
     /// [`Refusal::ServiceLimit`] or [`Refusal::ClientLimit`].
     pub fn try_admit(&self, client: ClientAddr) -> Result<Admission, Refusal> {
+        let mut admission = self.try_enter()?;
+        admission.settle(self, client)?;
+        Ok(admission)
+    }
+
+    /// The first half of [`PortRoute::try_admit`], where it is not known yet whose session it will be.
+    ///
+    /// # Errors
+    /// [`Refusal::ServiceLimit`]
+    pub fn try_enter(&self) -> Result<Admission, Refusal> {
         if self.max_connections.is_none() && self.max_connections_per_client.is_none() {
-            return Ok(Admission { _seat: None });
+            return Ok(Admission { seat: None });
         }
         let max = self.max_connections.unwrap_or(u32::MAX);
         let one_more = |n: u32| (n < max).then_some(n + 1);
         let taken = self.state.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.map_err(|_| Refusal::ServiceLimit)?;
-        let mut seat = Seat { state: self.state.clone(), client: None };
-        if let Some(max) = self.max_connections_per_client {
-            let client = client.0.ip().to_canonical();
-            let mut clients = lock(&seat.state.clients);
-            let sessions = clients.entry(client).or_insert(0);
-            if *sessions >= max {
-                // Zero is possible for a new entry under a limit of zero.
-                if *sessions == 0 {
-                    clients.remove(&client);
-                }
-                drop(clients);
-                return Err(Refusal::ClientLimit);
-            }
-            *sessions += 1;
-            drop(clients);
-            seat.client = Some(client);
-        }
-        Ok(Admission { _seat: Some(seat) })
+        Ok(Admission { seat: Some(Seat { state: self.state.clone(), client: None }) })
     }
 }
 
 /// A session's place under the limits of its Service, given back on drop.
 #[derive(Debug)]
 pub struct Admission {
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
+}
+
+impl Admission {
+    /// The second half of [`PortRoute::try_admit`].
+    ///
+    /// # Errors
+    /// [`Refusal::ClientLimit`]
+    pub fn settle(&mut self, port: &PortRoute, client: ClientAddr) -> Result<(), Refusal> {
+        let (Some(seat), Some(max)) = (&mut self.seat, port.max_connections_per_client) else { return Ok(()) };
+        let client = client.0.ip().to_canonical();
+        let mut clients = lock(&seat.state.clients);
+        let sessions = clients.entry(client).or_insert(0);
+        if *sessions >= max {
+            // Zero is possible for a new entry under a limit of zero.
+            if *sessions == 0 {
+                clients.remove(&client);
+            }
+            return Err(Refusal::ClientLimit);
+        }
+        *sessions += 1;
+        drop(clients);
+        seat.client = Some(client);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -213,7 +254,7 @@ mod tests {
     #[test]
     fn without_limits_admission_costs_nothing() {
         let route = route(PortSettings::default());
-        assert!(route.try_admit(client("10.0.0.1")).unwrap()._seat.is_none());
+        assert!(route.try_admit(client("10.0.0.1")).unwrap().seat.is_none());
         assert_eq!(Arc::strong_count(&route.state), 1);
     }
 
@@ -233,7 +274,7 @@ mod tests {
         let settings = PortSettings {
             max_connections: Some(2),
             max_connections_per_client: Some(1),
-            idle_timeout: None,
+            ..PortSettings::default()
         };
         let route = route(settings);
         let first = route.try_admit(client("10.0.0.1")).unwrap();

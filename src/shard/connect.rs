@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::net::SendFlags;
+
 use super::run::Shard;
 use crate::clock::{self, Millis};
 use crate::net::socket;
@@ -22,11 +24,13 @@ pub(super) struct Connected {
     pub(super) attempts: u32,
 }
 
-/// Connects to the first candidate that answers. Retrying is safe: no byte of the client has been sent (S5).
+/// Connects to the first candidate that answers, and sends it `preamble`, which is ours. Retrying is safe: no byte
+/// of the client has been sent (S5).
 pub(super) async fn connect(
     shard: &Shard,
     frontend: &Frontend,
     client: ClientAddr,
+    preamble: &[u8],
 ) -> Result<Connected, Refusal> {
     let start = clock::now();
     let deadline = start.after(shard.options.connect_timeout);
@@ -37,7 +41,7 @@ pub(super) async fn connect(
     while let Some(endpoint) = candidates.next_endpoint() {
         attempts += 1;
         let until = share_of_budget(clock::now(), deadline, candidates.has_next());
-        match attempt(shard, endpoint.addr, until).await {
+        match attempt(shard, endpoint.addr, until, preamble).await {
             Ok(socket) => {
                 candidates.connected(&endpoint, clock::now());
                 return Ok(Connected { endpoint, socket, attempts });
@@ -75,11 +79,19 @@ fn share_of_budget(now: Millis, deadline: Millis, others: bool) -> Millis {
 /// The least time that an attempt gets.
 const LEAST: Duration = Duration::from_millis(20);
 
-async fn attempt(shard: &Shard, endpoint: EndpointAddr, until: Millis) -> Result<OwnedFd, ConnectFailure> {
+async fn attempt(
+    shard: &Shard,
+    endpoint: EndpointAddr,
+    until: Millis,
+    preamble: &[u8],
+) -> Result<OwnedFd, ConnectFailure> {
     let socket = socket::towards(endpoint.0, &shard.options.tcp).map_err(|error| failure_of(&error))?;
     let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
     let result = match unless_stopping(shard, connecting).await {
-        Some(Ok(_)) => return Ok(socket),
+        Some(Ok(_)) => match send_all(&socket, preamble) {
+            Ok(()) => return Ok(socket),
+            Err(error) => Err(failure_of(&error)),
+        },
         Some(Err(error)) => Err(failure_of(&error)),
         None => Err(ConnectFailure::Timeout),
     };
@@ -87,8 +99,19 @@ async fn attempt(shard: &Shard, endpoint: EndpointAddr, until: Millis) -> Result
     result
 }
 
+/// Sends a few bytes on a new connection, whose send buffer has room for them.
+fn send_all(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    match rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)? {
+        n if n == bytes.len() => Ok(()),
+        _ => Err(io::Error::from_raw_os_error(libc::ENOBUFS)),
+    }
+}
+
 /// What `wait` brings, or `None` once all sessions are cut.
-async fn unless_stopping<T>(shard: &Shard, wait: impl Future<Output = Option<T>>) -> Option<T> {
+pub(super) async fn unless_stopping<T>(shard: &Shard, wait: impl Future<Output = Option<T>>) -> Option<T> {
     let mut wait = pin!(wait);
     std::future::poll_fn(
         |context| {
@@ -100,7 +123,7 @@ async fn unless_stopping<T>(shard: &Shard, wait: impl Future<Output = Option<T>>
 
 fn failure_of(error: &io::Error) -> ConnectFailure {
     match error.raw_os_error() {
-        Some(libc::ECONNREFUSED | libc::ECONNRESET) => ConnectFailure::Refused,
+        Some(libc::ECONNREFUSED | libc::ECONNRESET | libc::EPIPE) => ConnectFailure::Refused,
         Some(libc::ETIMEDOUT) => ConnectFailure::Timeout,
         Some(libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN) => {
             ConnectFailure::Unreachable

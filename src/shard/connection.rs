@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::connect::{Connected, connect};
+use super::proxy::{self, Guard, Header};
 use super::relay::{Ending, relay};
 use super::run::Shard;
 use crate::clock;
@@ -45,9 +46,9 @@ fn begin(shard: &Shard, frontend: &Frontend) {
 
 async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     let mut session = Session::new(&shard, &frontend);
-    let outcome = match session.admit(&client) {
+    let outcome = match session.admit(&client).await {
         Err(refusal) => Err(refusal),
-        Ok(()) => connect(&shard, &frontend, session.client).await,
+        Ok(()) => connect(&shard, &frontend, session.client, &session.preamble(&client)).await,
     };
     match outcome {
         Err(refusal) => {
@@ -56,7 +57,9 @@ async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
         }
         Ok(connected) => {
             session.connected(&connected);
-            let ending = relay(&shard, &frontend.port, &connected.endpoint, &client, &connected.socket).await;
+            let guard = session.guard();
+            let ending =
+                relay(&shard, &frontend.port, &connected.endpoint, &client, &connected.socket, guard).await;
             session.ended(&ending);
             session.log(&client, Outcome::Ended(ending.reason));
             ending.close(&shard.ring, client, connected.socket);
@@ -69,6 +72,8 @@ struct Session<'a> {
     shard: &'a Shard,
     frontend: &'a Frontend,
     client: ClientAddr,
+    /// What the peer in front of us said, where it has to say something.
+    told: Option<Header>,
     endpoint: Option<Arc<Endpoint>>,
     accepted_micros: u64,
     connect_micros: u64,
@@ -84,6 +89,7 @@ impl<'a> Session<'a> {
             shard,
             frontend,
             client: ClientAddr(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+            told: None,
             endpoint: None,
             accepted_micros: clock::now_micros(),
             connect_micros: 0,
@@ -93,11 +99,37 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Learns who the client is, and takes a place for it.
-    fn admit(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
+    /// Learns who the client is, and takes a place for it. Waiting for a header takes a place of the Service.
+    async fn admit(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
+        let port = &self.frontend.port;
         self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
-        self.admission = Some(self.frontend.port.try_admit(self.client)?);
+        let mut admission = port.try_enter()?;
+        if port.proxy.trusts(self.client.0.ip()) {
+            let header = Box::pin(proxy::receive(self.shard, client)).await?;
+            if let Header::Proxied { source, .. } = header {
+                self.client = ClientAddr(source);
+            }
+            self.told = Some(header);
+        }
+        admission.settle(port, self.client)?;
+        self.admission = Some(admission);
         Ok(())
+    }
+
+    /// What the pod gets before the first byte of the client.
+    fn preamble(&self, client: &OwnedFd) -> Vec<u8> {
+        let Some(version) = self.frontend.port.proxy.send else { return Vec::new() };
+        let header = self.told.or_else(|| {
+            let destination = socket::local(client).ok()?;
+            Some(Header::Proxied { source: self.client.0, destination })
+        });
+        proxy::write(header.unwrap_or(Header::Local), version)
+    }
+
+    /// Who may not send a header is watched.
+    fn guard(&self) -> Guard {
+        let anyone = self.frontend.port.proxy.accept.is_empty();
+        if anyone || self.told.is_some() { Guard::default() } else { Guard::watching() }
     }
 
     fn connected(&mut self, connected: &Connected) {

@@ -11,12 +11,13 @@
 //! - **S2** No error of accept ends or spins an accept loop.
 //! - **S3** A listener that closes first serves what waits in its queue.
 //! - **S4** A new connection uses the newest snapshot that its shard has seen; a running one needs none.
-//! - **S5** A connect is retried only while no byte of the client has been sent to a pod.
+//! - **S5** A connect is retried only while no byte of the client has been sent to a pod. A PROXY header is ours.
 
 mod accept;
 mod connect;
 mod connection;
 mod listeners;
+mod proxy;
 mod relay;
 mod run;
 

@@ -1,17 +1,31 @@
 //! The annotations of ringport: what a Service may ask for beyond the Kubernetes API.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::k8s::field::{FieldProblem, nearest};
 use crate::k8s::model::Algorithm;
+use crate::types::ProxyVersion;
 
 const PREFIX: &str = "ringport.io/";
 const ALGORITHM: &str = "ringport.io/algorithm";
 const MAX_CONNECTIONS: &str = "ringport.io/max-connections";
 const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client";
 const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
-const KNOWN: [&str; 4] = [ALGORITHM, IDLE_TIMEOUT, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_CLIENT];
+const PROXY_PROTOCOL: &str = "ringport.io/proxy-protocol";
+const ACCEPT_PROXY_PROTOCOL: &str = "ringport.io/accept-proxy-protocol";
+const KNOWN: [&str; 6] = [
+    ACCEPT_PROXY_PROTOCOL,
+    ALGORITHM,
+    IDLE_TIMEOUT,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_PER_CLIENT,
+    PROXY_PROTOCOL,
+];
 
 const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("least-connections", Algorithm::LeastConnections),
@@ -27,6 +41,8 @@ pub(super) struct Wishes {
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_client: Option<u32>,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) proxy_protocol: Option<ProxyVersion>,
+    pub(super) accept_proxy_protocol: Arc<[IpNet]>,
 }
 
 /// Reads the annotations of ringport among all of a Service.
@@ -43,6 +59,11 @@ pub(super) fn read(
             MAX_CONNECTIONS => set(&mut wishes.max_connections, limit(&field, value)),
             MAX_CONNECTIONS_PER_CLIENT => set(&mut wishes.max_connections_per_client, limit(&field, value)),
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
+            PROXY_PROTOCOL => set(&mut wishes.proxy_protocol, proxy_version(&field, value)),
+            ACCEPT_PROXY_PROTOCOL => {
+                set(&mut wishes.accept_proxy_protocol, cidrs(&field, value).map(Arc::from))
+                    .or_else(|| believes_everyone(&field, &wishes.accept_proxy_protocol))
+            }
             unknown => Some(unknown_annotation(&field, unknown)),
         };
         problems.extend(bad);
@@ -75,6 +96,29 @@ fn limit(field: &str, value: &str) -> Result<Option<u32>, FieldProblem> {
 fn timeout(field: &str, value: &str) -> Result<Option<Duration>, FieldProblem> {
     let rule = "must be a time such as 30s, 5m or 1h, or 0 for never";
     duration(value).map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
+}
+
+fn proxy_version(field: &str, value: &str) -> Result<Option<ProxyVersion>, FieldProblem> {
+    match value {
+        "v1" => Ok(Some(ProxyVersion::V1)),
+        "v2" => Ok(Some(ProxyVersion::V2)),
+        _ => Err(FieldProblem::unsupported(field, value, &["v1", "v2"])),
+    }
+}
+
+/// CIDRs joined by commas; an address is the CIDR of itself.
+fn cidrs(field: &str, value: &str) -> Result<Vec<IpNet>, FieldProblem> {
+    let cidr = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let all: Option<Vec<IpNet>> = value.split(',').map(|text| cidr(text.trim()).map(|c| c.trunc())).collect();
+    all.ok_or_else(|| {
+        FieldProblem::invalid(field, value, "must be CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64")
+    })
+}
+
+fn believes_everyone(field: &str, cidrs: &[IpNet]) -> Option<FieldProblem> {
+    let all = cidrs.iter().find(|cidr| cidr.prefix_len() == 0)?;
+    let problem = FieldProblem::warning(field, format!("with {all} every client may say that it is another"));
+    Some(problem.with_hint("name only the proxies in front of this Service"))
 }
 
 /// `0`, or whole numbers with units: `90s`, `1h30m`, `500ms`.
@@ -127,6 +171,8 @@ mod tests {
             (MAX_CONNECTIONS, "100"),
             (MAX_CONNECTIONS_PER_CLIENT, "4294967295"),
             (IDLE_TIMEOUT, "5m"),
+            (PROXY_PROTOCOL, "v2"),
+            (ACCEPT_PROXY_PROTOCOL, "192.0.2.9/24, 2001:db8::/64,192.0.2.1"),
             ("other.io/algorithm", "whatever"),
         ]);
         assert_eq!(problems, []);
@@ -137,6 +183,10 @@ mod tests {
                 max_connections: Some(100),
                 max_connections_per_client: Some(u32::MAX),
                 idle_timeout: Some(Duration::from_secs(300)),
+                proxy_protocol: Some(ProxyVersion::V2),
+                accept_proxy_protocol: ["192.0.2.0/24", "2001:db8::/64", "192.0.2.1/32"]
+                    .map(|cidr| cidr.parse().unwrap())
+                    .into(),
             }
         );
     }
@@ -170,6 +220,8 @@ mod tests {
             (MAX_CONNECTIONS, "0"),
             (MAX_CONNECTIONS_PER_CLIENT, "many"),
             (IDLE_TIMEOUT, "30"),
+            (PROXY_PROTOCOL, "2"),
+            (ACCEPT_PROXY_PROTOCOL, "192.0.2.0/33"),
             ("ringport.io/idletimeout", "30s"),
         ]);
         assert_eq!(wishes, Wishes::default());
@@ -177,6 +229,8 @@ mod tests {
         assert_eq!(
             texts,
             [
+                "metadata.annotations[ringport.io/accept-proxy-protocol]: Invalid value: \"192.0.2.0/33\": must be \
+             CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
                 "metadata.annotations[ringport.io/algorithm]: Unsupported value: \"least-conections\": supported \
              values: \"least-connections\", \"maglev\", \"random\", \"round-robin\"",
                 "metadata.annotations[ringport.io/idle-timeout]: Invalid value: \"30\": must be a time such as \
@@ -186,9 +240,22 @@ mod tests {
              between 1 and 4294967295",
                 "metadata.annotations[ringport.io/max-connections-per-client]: Invalid value: \"many\": must be \
              a number between 1 and 4294967295",
+                "metadata.annotations[ringport.io/proxy-protocol]: Unsupported value: \"2\": supported values: \
+             \"v1\", \"v2\"",
             ]
         );
-        assert_eq!(problems[2].severity, Severity::Warning);
-        assert_eq!(problems[2].hint.as_deref(), Some("did you mean ringport.io/idle-timeout?"));
+        assert_eq!(problems[3].severity, Severity::Warning);
+        assert_eq!(problems[3].hint.as_deref(), Some("did you mean ringport.io/idle-timeout?"));
+    }
+
+    #[test]
+    fn trusting_everybody_is_taken_and_warned_of() {
+        for value in ["0.0.0.0/0", "192.0.2.0/24,::/0", ""] {
+            let (wishes, problems) = parse(&[(ACCEPT_PROXY_PROTOCOL, value)]);
+            assert_eq!(problems.len(), 1, "{value}");
+            assert_eq!(wishes.accept_proxy_protocol.is_empty(), value.is_empty());
+            let wanted = if value.is_empty() { Severity::Error } else { Severity::Warning };
+            assert_eq!(problems[0].severity, wanted, "{value}");
+        }
     }
 }

@@ -130,6 +130,8 @@ pub fn read(
             max_connections: wishes.max_connections,
             max_connections_per_client: wishes.max_connections_per_client,
             idle_timeout: wishes.idle_timeout,
+            proxy_protocol: wishes.proxy_protocol,
+            accept_proxy_protocol: wishes.accept_proxy_protocol,
         },
         node_ports: ports.iter().map(|port| port.node_port.unwrap_or(0)).collect(),
         wants_node_ports: allocate,

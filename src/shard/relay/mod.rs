@@ -25,6 +25,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::proxy::Guard;
 use super::run::Shard;
 use crate::net::socket;
 use crate::ring::Ring;
@@ -73,14 +74,15 @@ pub(super) async fn relay(
     pod: &Endpoint,
     client: &OwnedFd,
     endpoint: &OwnedFd,
+    guard: Guard,
 ) -> Ending {
     let state = Cell::new(State::Open);
     let (port_stats, pod_stats) = (port.stats.of(shard.index), pod.stats.of(shard.index));
     let up = Flow::new(Direction::Up, port_stats, pod_stats, &state);
     let down = Flow::new(Direction::Down, port_stats, pod_stats, &state);
     let (reason, resets) = {
-        let mut upwards = Wire::new(shard, client, endpoint, &up);
-        let mut downwards = Wire::new(shard, endpoint, client, &down);
+        let mut upwards = Wire::new(shard, client, endpoint, &up, guard);
+        let mut downwards = Wire::new(shard, endpoint, client, &down, Guard::default());
         let mut pumps = Pumps {
             shard,
             up: Some(pin!(pump(&mut upwards))),
@@ -210,10 +212,13 @@ where
 /// Which sides are reset after a side has broken, when `other` is the other one. One that has failed only here
 /// is alive, and would take a FIN for the end of a whole stream.
 fn resets_after(reason: EndReason, other: Side) -> Resets {
-    if reason == EndReason::LocalError { Resets::Both } else { Resets::Only(other) }
+    if matches!(reason, EndReason::LocalError | EndReason::ProxyHeader) { Resets::Both } else { Resets::Only(other) }
 }
 
 fn reason_of(side: Side, error: &io::Error) -> EndReason {
+    if Guard::is_refusal(error) {
+        return EndReason::ProxyHeader;
+    }
     let local = matches!(
         error.raw_os_error(),
         Some(libc::ENOMEM | libc::ENOBUFS | libc::EMFILE | libc::ENFILE | libc::EPROTO)

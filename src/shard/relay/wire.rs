@@ -10,6 +10,7 @@ use super::State;
 use super::pump::{Bytes, Got, Line};
 use crate::metrics::counters::{EndpointCounters, PortCounters};
 use crate::ring::{Chunk, Pipe, Received, Receives};
+use crate::shard::proxy::Guard;
 use crate::shard::run::Shard;
 use crate::types::Direction;
 
@@ -29,6 +30,7 @@ pub(super) struct Wire<'a> {
     from: &'a OwnedFd,
     to: &'a OwnedFd,
     flow: &'a Flow<'a>,
+    guard: Guard,
     receives: Receives,
     pipe: Option<Pipe>,
 }
@@ -70,8 +72,14 @@ impl<'a> Flow<'a> {
 // === impl Wire ===
 
 impl<'a> Wire<'a> {
-    pub(super) fn new(shard: &'a Shard, from: &'a OwnedFd, to: &'a OwnedFd, flow: &'a Flow<'a>) -> Self {
-        Self { shard, from, to, flow, receives: shard.ring.receive(from), pipe: None }
+    pub(super) fn new(
+        shard: &'a Shard,
+        from: &'a OwnedFd,
+        to: &'a OwnedFd,
+        flow: &'a Flow<'a>,
+        guard: Guard,
+    ) -> Self {
+        Self { shard, from, to, flow, guard, receives: shard.ring.receive(from), pipe: None }
     }
 }
 
@@ -79,6 +87,10 @@ impl Line for Wire<'_> {
     type Chunk = Chunk;
 
     async fn receive(&mut self) -> io::Result<Got<Chunk>> {
+        if self.guard.is_watching() {
+            // Boxed: few Services ask for it.
+            Box::pin(self.guard.wait(self.shard, self.from)).await?;
+        }
         match self.receives.next().await {
             Received::Data(chunk) => {
                 self.flow.accept(chunk.len());
