@@ -18,6 +18,7 @@ mod endpoints;
 mod halfclose;
 mod harness;
 mod limits;
+mod namespaces;
 mod ports;
 mod pressure;
 mod relay;

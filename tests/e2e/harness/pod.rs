@@ -1,7 +1,7 @@
 //! Pods that do as they are told.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -10,19 +10,20 @@ use super::client::patient;
 
 /// A pod with a thread for each connection. It stops accepting when dropped.
 pub(crate) struct Pod {
-    pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    /// The same socket as the acceptor's, to end it.
+    listener: TcpListener,
     acceptor: Option<JoinHandle<()>>,
 }
 
 impl Pod {
     pub(crate) fn start(listener: TcpListener, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let serve = Arc::new(serve);
         let (count, stopped) = (accepted.clone(), stop.clone());
+        let ours = listener.try_clone().unwrap();
         let acceptor = std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 if stopped.load(Ordering::Acquire) {
@@ -33,7 +34,7 @@ impl Pod {
                 std::thread::spawn(move || serve(patient(stream)));
             }
         });
-        Self { address, accepted, stop, acceptor: Some(acceptor) }
+        Self { accepted, stop, listener: ours, acceptor: Some(acceptor) }
     }
 
     /// How many connections it has had.
@@ -45,9 +46,9 @@ impl Pod {
 impl Drop for Pod {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Something to accept, so that it looks at the flag.
-        let woken = TcpStream::connect(self.address);
-        if let Some(acceptor) = self.acceptor.take().filter(|_| woken.is_ok()) {
+        // Ends accept(2), also where this thread is on another host and could not connect.
+        let ended = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        if let Some(acceptor) = self.acceptor.take().filter(|_| ended.is_ok()) {
             let _ = acceptor.join();
         }
     }

@@ -86,6 +86,14 @@ impl Ringport {
         Self::spawn_with(world, shell, args)
     }
 
+    /// Starts it through another program: `["setpriv", "--reuid", "1000"]`. Does not wait.
+    pub(crate) fn spawn_through(world: &World, program: &[&str], args: &[&str]) -> Self {
+        allow_files();
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_ringport")).stdin(Stdio::null());
+        Self::spawn_with(world, command, args)
+    }
+
     fn spawn_with(world: &World, mut command: Command, args: &[&str]) -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (healthz, metrics) = (local(world.port()), local(world.port()));
@@ -107,7 +115,8 @@ impl Ringport {
         Self { child, healthz, metrics, log, access_log, exited: false }
     }
 
-    fn wait_ready(&self) {
+    /// Waits until it serves.
+    pub(crate) fn wait_ready(&self) {
         until("/readyz says ok", || {
             assert!(!self.log().contains("panicked"), "{}", self.log());
             matches!(get(self.healthz, "/readyz"), Ok((200, _))).then_some(())
