@@ -4,7 +4,16 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction};
 
+use super::client::{self, Ask};
 use crate::config::{Flags, Kind, ROWS, Row, Scope};
+
+/// A command line.
+pub(super) enum Asked {
+    /// A command with the options of the program.
+    Serving(Verb, Flags),
+    /// A verb of an API client.
+    Client(Ask),
+}
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +36,20 @@ const VERBS: &[(Verb, &str, &str)] = &[
 ];
 
 /// Reads the command line. The error is also how `--help` ends.
-pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(Verb, Flags), clap::Error> {
+pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     // clap has made sure that there is one of them.
-    let Some((name, matches)) = matches.subcommand() else { return Ok((Verb::Version, Flags::new())) };
+    let Some((name, matches)) = matches.subcommand() else {
+        return Ok(Asked::Serving(Verb::Version, Flags::new()));
+    };
+    if let Some(ask) = client::args::ask(name, matches) {
+        return ask
+            .map(Asked::Client)
+            .map_err(|text| clap::Error::raw(clap::error::ErrorKind::ValueValidation, text + "\n"));
+    }
     let verb = VERBS.iter().find(|(_, verb, _)| *verb == name).map_or(Verb::Version, |(verb, ..)| *verb);
     let given = |row: &'static Row| Some((row, matches.get_many::<String>(row.flag)?.cloned().collect()));
-    Ok((verb, rows(verb).filter_map(given).collect()))
+    Ok(Asked::Serving(verb, rows(verb).filter_map(given).collect()))
 }
 
 fn command() -> clap::Command {
@@ -53,6 +69,7 @@ fn command() -> clap::Command {
         .arg_required_else_help(true)
         .max_term_width(110)
         .subcommands(verbs)
+        .subcommands(client::args::commands())
 }
 
 /// The options of a command.
@@ -91,7 +108,9 @@ mod tests {
     type Parsed = (Verb, Vec<(&'static str, String)>);
 
     fn parsed(line: &str) -> Result<Parsed, clap::Error> {
-        let (verb, flags) = parse(line.split(' ').map(OsString::from))?;
+        let Asked::Serving(verb, flags) = parse(line.split(' ').map(OsString::from))? else {
+            panic!("{line} is for an API")
+        };
         Ok((verb, flags.into_iter().map(|(row, values)| (row.flag, values.join(" "))).collect()))
     }
 

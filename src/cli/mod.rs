@@ -3,6 +3,7 @@
 
 mod args;
 mod check;
+mod client;
 mod demo;
 mod pods;
 mod run;
@@ -13,12 +14,12 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::app::{self, logging};
-use crate::config::{Config, ConfigError, Flags};
-use args::Verb;
+use crate::config::{Config, ConfigError};
+use args::{Asked, Verb};
 
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+enum Error {
     /// The options.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -34,6 +35,9 @@ pub enum Error {
     /// The demo has no free place for its pods.
     #[error("the demo cannot start its pods on 127.0.0.0/8")]
     Pods(#[source] io::Error),
+    /// A request to an API.
+    #[error("{0}")]
+    Client(client::Failure),
     /// Standard output is gone.
     #[error("standard output cannot be written")]
     Stdout(#[source] io::Error),
@@ -41,28 +45,36 @@ pub enum Error {
 
 /// Does what the command line says. Errors are printed here, and nowhere else.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let (verb, flags) = match args::parse(args) {
-        Ok(parsed) => parsed,
+    let asked = match args::parse(args) {
+        Ok(asked) => asked,
         Err(usage) => {
             // Also how --help and --version end, which go to standard output.
             let _ = usage.print();
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    match command(verb, &flags) {
+    match command(&asked) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Client(failure)) => {
+            print_error(&format!("{failure}\n"));
+            ExitCode::FAILURE
+        }
         Err(error) => {
-            let _ = writeln!(io::stderr(), "ringport: {}", chain(&error));
+            print_error(&format!("ringport: {}\n", chain(&error)));
             // As clap: 2 is for what was written wrong on the command line or in the configuration.
             ExitCode::from(if matches!(error, Error::Config(_) | Error::NoManifests) { 2 } else { 1 })
         }
     }
 }
 
-fn command(verb: Verb, flags: &Flags) -> Result<(), Error> {
-    if verb == Verb::Version {
-        return print(&format!("ringport {}\n", env!("CARGO_PKG_VERSION")));
-    }
+fn command(asked: &Asked) -> Result<(), Error> {
+    let (verb, flags) = match asked {
+        Asked::Client(ask) => return client::run(ask).map_err(Error::Client),
+        Asked::Serving(Verb::Version, _) => {
+            return print(&format!("ringport {}\n", env!("CARGO_PKG_VERSION")));
+        }
+        Asked::Serving(verb, flags) => (verb, flags),
+    };
     let config =
         Config::resolve(flags, |name| std::env::var(name).ok(), |file| std::fs::read_to_string(file))?;
     logging::start(&config);
@@ -77,6 +89,11 @@ fn command(verb: Verb, flags: &Flags) -> Result<(), Error> {
 fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Stdout)
+}
+
+/// Writes to standard error; there is nowhere to tell that it is gone.
+fn print_error(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// An error and all that caused it, on one line.

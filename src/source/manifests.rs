@@ -191,7 +191,10 @@ fn find(input: &Input) -> Result<Vec<Found<'_>>, (Problem, Option<PathBuf>)> {
 }
 
 /// The manifests of a directory, by name.
-pub(super) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

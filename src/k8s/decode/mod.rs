@@ -4,6 +4,7 @@
 //! A bad object does not lose the others of its file; only text that does not parse does.
 
 mod go;
+mod manifest;
 mod read;
 mod tree;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
 use serde::de::DeserializeOwned;
 
+pub use self::manifest::{Manifest, manifests};
 pub use self::tree::Place;
 use self::tree::{Node as Tree, Value};
 use super::field::{FieldProblem, nearest};
@@ -85,6 +87,16 @@ pub struct ObjectId {
 
 /// Reads one file. An error is text that is no YAML: then nothing of the file is known.
 pub fn decode(file: &Arc<str>, bytes: &[u8], trust: Trust) -> Result<Decoded, Problem> {
+    let documents = documents(file, bytes)?;
+    let mut reader = FileReader { file, trust, decoded: Decoded::default() };
+    for document in &documents {
+        reader.read(document, None);
+    }
+    Ok(reader.decoded)
+}
+
+/// The documents of a file as trees.
+fn documents(file: &Arc<str>, bytes: &[u8]) -> Result<Vec<Tree>, Problem> {
     let at = |place: Place| Origin { file: Arc::clone(file), line: place.line, column: place.column };
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -93,15 +105,10 @@ pub fn decode(file: &Arc<str>, bytes: &[u8], trust: Trust) -> Result<Decoded, Pr
         let problem = Problem::error("the text is not UTF-8");
         Problem { origin: Some(at(place)), hint: Some("save the file as UTF-8".into()), ..problem }
     })?;
-    let documents = tree::parse(text).map_err(|error| {
+    tree::parse(text).map_err(|error| {
         let problem = Problem::error(format!("error parsing: {}", error.message));
         Problem { origin: Some(at(error.at)), ..problem }
-    })?;
-    let mut reader = FileReader { file, trust, decoded: Decoded::default() };
-    for document in &documents {
-        reader.read(document, None);
-    }
-    Ok(reader.decoded)
+    })
 }
 
 struct FileReader<'a> {
