@@ -52,11 +52,13 @@ fn balancer(pod: SocketAddr, splice: bool) -> (Arc<Plane>, SocketAddr) {
     let name = ServicePortName { service, port: "".into(), protocol: Protocol::Tcp };
     let state = Arc::new(PortState::new(name, 1));
     let endpoint = Endpoint::new(EndpointAddr(pod), None, Arc::new(PerShard::new(1)));
+    let targets = Arc::new(Targets::new(vec![Arc::new(endpoint)], Picker::default()));
     let frontend = Frontend {
         key,
         kind: FrontendKind::ExternalIp,
         port: Arc::new(PortRoute::new(state, PortSettings::default())),
-        targets: Arc::new(Targets::new(vec![Arc::new(endpoint)], Picker::default())),
+        from_node: targets.clone(),
+        targets,
     };
     plane.publish(RoutingSnapshot::new(1, [(key, Arc::new(frontend))].into_iter().collect()));
     while plane.applied() < 1 {

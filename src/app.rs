@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod client_address;
 mod feed;
 pub mod logging;
 pub mod served;
@@ -19,7 +20,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
@@ -38,6 +38,7 @@ use crate::shard;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
 use access_log::AccessLog;
+use client_address::ClientAddress;
 use feed::Feed;
 
 /// Why the program ends before it is asked to.
@@ -99,13 +100,16 @@ pub fn serve(
     }
     let mut reporter = logging::Reporter::default();
     reporter.report(&warnings, crate::clock::now());
-    tokio_uring::start(control(config, &facts, inputs, on_serving))
+    // It outlives the sessions: they need it.
+    let clients = ClientAddress::set_up(config);
+    tokio_uring::start(control(config, &facts, &clients, inputs, on_serving))
 }
 
 /// The control thread's whole life.
 async fn control(
     config: &Config,
     facts: &Facts,
+    clients: &ClientAddress,
     inputs: Vec<Input>,
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
@@ -122,7 +126,8 @@ async fn control(
     let changed = changes.clone();
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
-    let control = Control::new(plane.clone(), compile_options(config));
+    let options = CompileOptions { not_transparent: clients.why_not(), ..compile_options(config) };
+    let control = Control::new(plane.clone(), options);
     let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone());
     feed.reload();
 
@@ -132,7 +137,9 @@ async fn control(
     };
     let max_connections = plan_connections(config, facts, &plane);
     state.set_max_connections(max_connections);
-    let shards = shard::start(&shards::options(config, placement, max_connections, facts.nofile), &plane)?;
+    let options = shards::options(config, placement, max_connections, facts.nofile);
+    let options = shard::Options { transparent: clients.families(), ..options };
+    let shards = shard::start(&options, &plane)?;
     state.on_shards_started();
     let mut ended = when_ended(shards);
     start_admin(config, &state)?;
@@ -159,7 +166,7 @@ async fn until_applied(plane: &Plane, ended: &mut oneshot::Receiver<io::Result<(
     while plane.applied() == 0 {
         tokio::select! {
             result = &mut *ended => return Some(why_ended(result)),
-            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            () = tokio::time::sleep(limits::APPLY_LOOK) => {}
         }
     }
     None
@@ -258,6 +265,7 @@ pub fn compile_options(config: &Config) -> CompileOptions {
             max_connections_per_client: config.max_connections_per_client,
             ..PortSettings::default()
         },
+        not_transparent: client_address::not_asked_for(config),
     }
 }
 

@@ -19,6 +19,10 @@ pub const RECV_BUFFERS: u16 = 512;
 /// Bytes of a receive buffer. Larger messages are better spliced.
 pub const RECV_BUFFER_BYTES: usize = 8 * 1024;
 
+/// Bytes that a shard holds for peers that do not read, before its directions receive one buffer at a time. As
+/// much as 64 directions that copy have at the most.
+pub const BACKLOG_BYTES: u64 = 16 << 20;
+
 /// Pipes a shard keeps for splicing. Two descriptors each.
 pub const PIPES_PER_SHARD: usize = 512;
 
@@ -34,6 +38,9 @@ pub const PROXY_HEADER_TIME: Duration = Duration::from_secs(3);
 /// Bytes of a PROXY header of version 2: addresses, and about 4 KiB for what HAProxy tells of TLS. Version 1
 /// has a bound of its own, 107.
 pub const PROXY_HEADER_BYTES: usize = 4096;
+
+/// How old the list of this node's addresses may be that decides whether a pod can answer to its client.
+pub const NETWORKS_AGE: Duration = Duration::from_secs(10);
 
 /// Bytes of one manifest file.
 pub const MANIFEST_BYTES: u64 = 16 << 20;
@@ -114,3 +121,103 @@ pub const CHANGE_PAUSES: u32 = 25;
 /// Changes of objects that watchers of the embedded API can still ask for: a relist is dear, and each
 /// one holds about 2 KiB.
 pub const WATCH_LOG: usize = 20_000;
+
+/// The time that bytes have to arrive which a side had sent before it broke; then the other side is reset.
+pub const FLUSH_TIME: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they have arrived: the kernel does not tell.
+pub const FLUSH_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a sink may take no bytes before its source is watched for a reset. Rare enough that a fast transfer
+/// never pays for it, soon enough that a session without a pod does not stay.
+pub const BLOCKED_LOOK: Duration = Duration::from_secs(1);
+
+// === The ring ===
+
+/// Completions of one turn from which the next ones are awaited together.
+pub const CROWD: u64 = 4;
+
+/// Completions that are awaited together, at most.
+pub const CROWD_AWAITED: u64 = 16;
+
+/// Microseconds after which a single one of them is enough: less than anyone notices, more than it takes the peers
+/// of a busy shard to send the next ones.
+pub const CROWD_WAIT_MICROS: u32 = 20;
+
+/// Bytes of a shard's glommio executor for its own input and output, of which a shard does none: the least that
+/// glommio works with.
+pub const EXECUTOR_MEMORY: usize = 256 << 10;
+
+// === Accepting and connecting ===
+
+/// How long a listener leaves its queue alone when the machine is out of descriptors or memory.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The least time that an attempt to connect gets, however many there were before it.
+pub const CONNECT_ATTEMPT_LEAST: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether the accept loops of closing listeners have ended.
+pub const CLOSE_LOOK: Duration = Duration::from_millis(1);
+
+/// How often a draining shard looks whether its last session has ended.
+pub const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How often control looks whether the shards have applied a snapshot, at first; then ever less often.
+pub const APPLY_LOOK: Duration = Duration::from_millis(1);
+
+/// Locks of an affinity ledger: so many that shards seldom meet at one.
+pub const AFFINITY_STRIPES: usize = 16;
+
+/// Descriptors besides sessions, listeners and pipes: standard streams, rings, wake-ups, watches, the manifests that
+/// are being read, the admin server's connections and the access log.
+pub const RESERVED_FILES: u64 = 256;
+
+/// Sessions below which the limit on open files is surely not what anyone wants.
+pub const FEW_CONNECTIONS: u32 = 1000;
+
+// === Relaying; docs/performance.md has what was measured ===
+
+/// Points of a copying direction at which it is spliced: two for a large piece, one less for a small one.
+pub const SPLICE_FROM: u8 = 4;
+
+/// Bytes from which a piece is large.
+pub const LARGE_PIECE: usize = 6 * 1024;
+
+/// Bytes below which a piece is small.
+pub const SMALL_PIECE: usize = 2 * 1024;
+
+/// Small bursts in a row after which a splicing direction copies again.
+pub const SPLICE_UNTIL: u8 = 8;
+
+/// Bytes below which a burst is not worth a pipe.
+pub const SMALL_BURST: usize = 4 * 1024;
+
+/// Bytes asked of one splice(2). A pipe takes what its slots can hold, which with large segments is far more than
+/// its nominal capacity.
+pub const PIPE_FILL: usize = 1 << 20;
+
+/// Fills of a pipe in a row before other tasks get their turn: about 4 MiB, one or two milliseconds. Between a fast
+/// source and a fast sink nothing else would ever make this direction wait. With 16 a byte of sixteen streams cost
+/// twice as much.
+pub const SPLICE_FILLS: usize = 64;
+
+/// Bytes below which a fill has probably emptied the source: waiting is cheaper than to find out by failing.
+pub const SPLICE_LIKELY_ALL: usize = 32 * 1024;
+
+/// The least time between two looks at whether a session is idle: without one, a timeout of a few milliseconds
+/// would be waited for in a spin.
+pub const IDLE_LOOK_LEAST: Duration = Duration::from_millis(1);
+
+// === Manifests and the demo ===
+
+/// A change of a file this young may be followed by another one with the same timestamp.
+pub const TIMESTAMP_STEP: Duration = Duration::from_millis(20);
+
+/// Endpoints of one slice that is made for a selector: the endpoint slice controller's default.
+pub const ENDPOINTS_PER_SLICE: usize = 100;
+
+/// Bytes that one connection may send to a pod of the demo, so that a line without end does not fill the memory.
+pub const DEMO_REQUEST_BYTES: u64 = 64 << 20;
+
+/// Node ports that the demo tries where others are taken.
+pub const DEMO_PORTS_TRIED: usize = 20;

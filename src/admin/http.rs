@@ -85,7 +85,7 @@ pub(super) async fn serve(
             }
             Err(error) => {
                 tracing::warn!(%error, "the admin server cannot accept a connection; it tries again in a second");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(limits::RETRY_INTERVAL).await;
             }
         }
     }

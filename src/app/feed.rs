@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::logging::Reporter;
 use crate::admin::{Seen, State};
 use crate::control::Control;
+use crate::limits;
 use crate::problem::{Problem, Severity};
 use crate::source::manifests::Manifests;
 use crate::store::Store;
@@ -71,10 +72,10 @@ fn failing_files(problems: &[Problem]) -> u64 {
 /// Measures how long a change takes from being read to being applied by all shards. Looks again and again,
 /// but only until it is.
 async fn time_until_applied(state: Rc<State>, generation: u64, began: u64) {
-    let mut pause = Duration::from_millis(1);
+    let mut pause = limits::APPLY_LOOK;
     while state.plane.applied() < generation {
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        pause = (pause * 2).min(limits::RETRY_INTERVAL);
     }
     let took = Duration::from_micros(state.plane.applied_micros().saturating_sub(began));
     state.on_applied(took.as_secs_f64());

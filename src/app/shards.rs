@@ -52,6 +52,7 @@ pub(super) fn options(
         },
         splice: config.splice,
         pipes,
+        ..shard::Options::default()
     }
 }
 

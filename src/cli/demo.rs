@@ -10,6 +10,7 @@ use crate::admin::State;
 use crate::app;
 use crate::config::Config;
 use crate::k8s::table;
+use crate::limits;
 use crate::net::hold::{Beside, Hold};
 use crate::route::snapshot::{FrontendKey, FrontendKind};
 use crate::source::manifests::Input;
@@ -23,8 +24,6 @@ const TARGET_PORT: u16 = 80;
 const UNPRIVILEGED_PORT: u16 = 8080;
 /// The Service's node port.
 const NODE_PORT: u16 = 30_008;
-/// Node ports that are tried where others are taken.
-const NODE_PORTS_TRIED: usize = 20;
 /// How many pods there are.
 const PODS: usize = 3;
 
@@ -54,7 +53,7 @@ fn free_node_port(config: &Config) -> u16 {
     let range = &config.service_node_port_range;
     let free = |port: &u16| Hold::take(None, *port, Beside::Nothing).is_ok();
     let mut candidates =
-        (NODE_PORT..=*range.end()).filter(|port| range.contains(port)).take(NODE_PORTS_TRIED);
+        (NODE_PORT..=*range.end()).filter(|port| range.contains(port)).take(limits::DEMO_PORTS_TRIED);
     candidates.find(free).unwrap_or(NODE_PORT)
 }
 

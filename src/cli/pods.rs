@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
+
+use crate::limits;
 
 /// Pods that are about to serve.
 pub(super) struct Pods {
@@ -16,9 +17,6 @@ pub(super) struct Pods {
 
 /// The addresses of pods that are tried, one after the other.
 const NETWORK: std::ops::Range<u8> = 11..60;
-
-/// What one connection may send, so that a line without end does not fill the memory.
-const REQUEST_BYTES: u64 = 64 << 20;
 
 impl Pods {
     /// Opens listeners for so many pods on this port, on the first loopback addresses where it is free.
@@ -73,7 +71,7 @@ async fn accept(name: String, listener: TcpListener) -> io::Result<()> {
                 let greeting = format!("Hello from POD {name} at {}, to {client}\n", listener.local_addr()?);
                 tokio::task::spawn_local(answer(stream, greeting));
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => tokio::time::sleep(limits::ACCEPT_BACKOFF).await,
         }
     }
 }
@@ -82,7 +80,7 @@ async fn accept(name: String, listener: TcpListener) -> io::Result<()> {
 /// open unless the client asks for its end, or speaks HTTP/1.0.
 async fn answer(mut stream: TcpStream, greeting: String) -> io::Result<()> {
     let (reading, mut writing) = stream.split();
-    let mut lines = BufReader::new(reading.take(REQUEST_BYTES)).lines();
+    let mut lines = BufReader::new(reading.take(limits::DEMO_REQUEST_BYTES)).lines();
     let mut last = false;
     while let Some(line) = lines.next_line().await? {
         let line = line.to_ascii_lowercase();
@@ -107,6 +105,7 @@ async fn answer(mut stream: TcpStream, greeting: String) -> io::Result<()> {
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
 

@@ -71,6 +71,10 @@ pub struct PortCounters {
     pub ended: Labelled<EndReason>,
     /// Connections that needed more than one candidate.
     pub retried: Counter,
+    /// Under `externalTrafficPolicy: Local`, attempts to connect to a pod from the address of the client.
+    pub client_kept: Counter,
+    /// The same from an address of this node.
+    pub client_replaced: Counter,
     /// Bytes delivered to pods and to clients.
     pub bytes: Bytes,
     /// Bytes accepted from one side that could not be delivered to the other.
@@ -131,6 +135,10 @@ pub struct ShardCounters {
     pub ring: Arc<RingCounters>,
     /// Directions that wanted to splice and had to copy, as no pipe was to be had.
     pub pipes_refused: Counter,
+    /// Bytes on the heap that wait for peers that do not read: a gauge.
+    pub backlog_bytes: Counter,
+    /// Times these were as many as they may be.
+    pub backlog_used_up: Counter,
     /// Listening sockets open: a gauge.
     pub listeners: Counter,
     /// Listening sockets that could not be opened and are being retried: a gauge.

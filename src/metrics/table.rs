@@ -242,6 +242,19 @@ pub static METRICS: &[Metric] = &[
         read: Read::Port(|port, out| out(&[], sum(port, |c| &c.retried))),
     },
     Metric {
+        name: "ringport_client_address_total",
+        kind: "counter",
+        help: "Attempts to connect to a pod under externalTrafficPolicy: Local, by the address that the pod sees.",
+        labels: &["seen"],
+        read: Read::Port(|port, out| {
+            let (client, node) = (sum(port, |c| &c.client_kept), sum(port, |c| &c.client_replaced));
+            if client + node > 0 {
+                out(&[("seen", "client")], client);
+                out(&[("seen", "node")], node);
+            }
+        }),
+    },
+    Metric {
         name: "ringport_connections_refused_total",
         kind: "counter",
         help: "Connections that reached no pod, by reason. Appears with the first connection.",
@@ -403,6 +416,20 @@ pub static METRICS: &[Metric] = &[
         help: "Transfers that were copied because no pipe was to be had.",
         labels: &[],
         read: Read::Shard(|shard| shard.pipes_refused.get()),
+    },
+    Metric {
+        name: "ringport_shard_backlog_bytes",
+        kind: "gauge",
+        help: "Bytes of memory that wait for clients and pods that do not read.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_bytes.get()),
+    },
+    Metric {
+        name: "ringport_shard_backlog_used_up_total",
+        kind: "counter",
+        help: "Times these were as many as they may be, so that a shard received one buffer at a time for a while.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.backlog_used_up.get()),
     },
     Metric {
         name: "ringport_shard_listeners",

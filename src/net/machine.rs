@@ -17,10 +17,6 @@ pub const MIN_KERNEL: (u32, u32) = (6, 1);
 /// Memory that one executor locks for its ring, in bytes; glommio does not start with less.
 pub const MIN_MEMLOCK: u64 = 512 * 1024;
 
-/// Descriptors besides sessions, listeners and pipes: standard streams, rings, wake-ups, watches, the
-/// manifests that are being read, the admin server's connections and the access log.
-pub const RESERVED_FILES: u64 = 256;
-
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -202,7 +198,7 @@ pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bo
     let listeners = shards.saturating_add(1).saturating_mul(frontends) as u64;
     let pipes =
         if splice { shards.saturating_mul(plan_pipes(nofile, shards)).saturating_mul(2) as u64 } else { 0 };
-    let left = nofile.saturating_sub(RESERVED_FILES).saturating_sub(listeners).saturating_sub(pipes);
+    let left = nofile.saturating_sub(limits::RESERVED_FILES).saturating_sub(listeners).saturating_sub(pipes);
     u32::try_from(left / 2).unwrap_or(u32::MAX).max(1)
 }
 
@@ -215,13 +211,13 @@ pub fn plan_pipes(nofile: u64, shards: usize) -> usize {
 
 /// A warning where the limit on open files leaves room for fewer sessions than were asked for, or for few.
 pub fn check_files(nofile: u64, wanted: Option<u32>, planned: u32) -> Option<Problem> {
-    /// A node that carries less is surely not what anyone wants.
-    const FEW: u32 = 1000;
     let message = match wanted {
         Some(wanted) if wanted > planned => format!(
             "--max-connections is {wanted}, but {nofile} open files leave room for about {planned} sessions"
         ),
-        None if planned < FEW => format!("{nofile} open files leave room for {planned} sessions only"),
+        None if planned < limits::FEW_CONNECTIONS => {
+            format!("{nofile} open files leave room for {planned} sessions only")
+        }
         _ => return None,
     };
     Some(with_hint(

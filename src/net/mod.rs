@@ -5,4 +5,6 @@
 pub mod addresses;
 pub mod hold;
 pub mod machine;
+pub mod replies;
 pub mod socket;
+pub mod transparent;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::transparent;
 use crate::limits;
 
 /// Options of connections, the same on both sides where nothing else is said.
@@ -40,6 +41,16 @@ impl Default for TcpOptions {
     }
 }
 
+/// Whose connections a listening socket takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Anyone's.
+    Everyone,
+    /// Those that this node makes, whatever its address: they come over the loopback interface. The kernel refuses
+    /// the others, as if nobody listened.
+    ThisNode,
+}
+
 /// A listening socket for one shard: one of a SO_REUSEPORT group. What accepted connections inherit
 /// (TCP_NODELAY, keepalive) is set here, once. The address need not be on an interface (IP_FREEBIND).
 ///
@@ -47,32 +58,46 @@ impl Default for TcpOptions {
 ///
 /// # Errors
 /// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
-pub fn listen(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
-    match listen_on(address, options) {
+pub fn listen(address: SocketAddr, reach: Reach, options: &TcpOptions) -> io::Result<OwnedFd> {
+    match listen_on(address, reach, options) {
         Err(error) if address.ip().is_unspecified() && no_ipv6(&error) => {
-            listen_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), options)
+            listen_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), reach, options)
         }
         result => result,
     }
 }
 
-fn listen_on(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
+fn listen_on(address: SocketAddr, reach: Reach, options: &TcpOptions) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_reuse_address(true)?;
     allow_any_address(&socket, address.ip())?;
     set_connection_options(&socket, options)?;
+    if reach == Reach::ThisNode {
+        socket.bind_device(Some(b"lo"))?;
+    }
     socket.bind(&address.into())?;
     socket.listen(limits::LISTEN_BACKLOG)?;
     Ok(socket.into())
 }
 
-/// A socket to connect to a pod with.
+/// A socket to connect to a pod with, from the address of a client where one is given: see
+/// [`transparent::bind_as`]. Where that is refused it is an ordinary one.
 ///
 /// # Errors
 /// EMFILE, ENFILE, ENOBUFS, ENOMEM.
-pub fn towards(endpoint: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
-    let socket = stream_socket(endpoint)?;
+pub fn towards(
+    endpoint: SocketAddr,
+    source: Option<SocketAddr>,
+    options: &TcpOptions,
+) -> io::Result<OwnedFd> {
+    let mut socket = stream_socket(endpoint)?;
+    if let Some(client) = source
+        && let Err(error) = transparent::bind_as(&socket, client)
+    {
+        tracing::debug!(%client, %endpoint, %error, "the pod sees the address of this node");
+        socket = stream_socket(endpoint)?;
+    }
     set_connection_options(&socket, options)?;
     if let Some(timeout) = options.user_timeout {
         socket.set_tcp_user_timeout(Some(timeout))?;
@@ -151,7 +176,7 @@ pub fn wake_at(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
 }
 
-fn set_option(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the option takes an int, which outlives the call.
     let result = unsafe {

@@ -211,10 +211,11 @@ impl Inner {
 /// Under load completions come in crowds: to wait a moment for half as many as came the last time saves
 /// sleeps and wakes, a fifth of the cost of a small request (docs/performance.md). Alone, one is awaited.
 fn batch(last: u64, kernel_can: bool) -> (usize, u32) {
-    const CROWD: u64 = 4;
-    const MOST: u64 = 16;
-    const MICROS: u32 = 20;
-    if last >= CROWD && kernel_can { ((last / 2).min(MOST) as usize, MICROS) } else { (1, 0) }
+    if last >= limits::CROWD && kernel_can {
+        ((last / 2).min(limits::CROWD_AWAITED) as usize, limits::CROWD_WAIT_MICROS)
+    } else {
+        (1, 0)
+    }
 }
 
 /// Errors of io_uring_enter(2) after which one simply goes on.

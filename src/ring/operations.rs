@@ -14,6 +14,7 @@ use super::slots::{Brings, Completion, Key};
 use super::timers::TimerId;
 use super::{Chunk, RelayRing, Ring, buffers, raw};
 use crate::clock::{self, Millis};
+use crate::limits::RECV_BUFFER_BYTES;
 
 /// An operation that completes once, with its result.
 #[must_use]
@@ -39,6 +40,7 @@ pub struct Receives {
     socket: RawFd,
     multishot: Multishot,
     stopping: bool,
+    sparing: bool,
 }
 
 /// See [`Receives::poll_next`].
@@ -87,7 +89,7 @@ impl RelayRing {
 
     /// All bytes of a socket, which must stay open until the stream is dropped.
     pub fn receive(self: &Ring, socket: &impl AsRawFd) -> Receives {
-        Receives { socket: raw(socket), multishot: Multishot::new(self), stopping: false }
+        Receives { socket: raw(socket), multishot: Multishot::new(self), stopping: false, sparing: false }
     }
 
     /// Waits until a moment, to the steps of [`clock::now`].
@@ -202,7 +204,7 @@ impl Multishot {
         arm: impl Fn() -> squeue::Entry,
     ) -> Poll<Completion> {
         loop {
-            // SAFETY: multishot accept and receive take no memory of the caller's: the buffers are the ring's.
+            // SAFETY: accept and receive take no memory of the caller's here: the buffers are the ring's.
             let armed = self.armed.get_or_insert_with(|| unsafe { self.ring.submit(arm(), brings, None) });
             match armed.poll_next(context) {
                 Poll::Ready(Some(completion)) => return Poll::Ready(completion),
@@ -242,8 +244,8 @@ impl Receives {
                 self.multishot.armed = None;
                 return Poll::Ready(Received::Stopped);
             }
-            let socket = self.socket;
-            let arm = || opcode::RecvMulti::new(types::Fd(socket), buffers::GROUP).build();
+            let (socket, sparing) = (types::Fd(self.socket), self.sparing);
+            let arm = || if sparing { one_buffer(socket) } else { all_that_comes(socket) };
             let Poll::Ready(completion) = self.multishot.poll_next(context, Brings::Buffer, arm) else {
                 return Poll::Pending;
             };
@@ -295,10 +297,34 @@ impl Receives {
         }
     }
 
+    /// Whether to take one buffer at a time from now on, instead of all that has come: dearer, and less to keep
+    /// where it cannot be passed on.
+    pub fn spare(&mut self, sparing: bool) {
+        if sparing
+            && !self.sparing
+            && let Some(armed) = &self.multishot.armed
+            && !armed.is_over()
+        {
+            self.multishot.ring.cancel(armed.key);
+        }
+        self.sparing = sparing;
+    }
+
     /// Gives the stream up. Returns the bytes received that nobody took.
     pub fn discard(&mut self) -> u64 {
         self.multishot.armed.take().map_or(0, |armed| armed.abandon())
     }
+}
+
+fn all_that_comes(socket: types::Fd) -> squeue::Entry {
+    opcode::RecvMulti::new(socket, buffers::GROUP).build()
+}
+
+fn one_buffer(socket: types::Fd) -> squeue::Entry {
+    opcode::Recv::new(socket, std::ptr::null_mut(), RECV_BUFFER_BYTES as u32)
+        .buf_group(buffers::GROUP)
+        .build()
+        .flags(squeue::Flags::BUFFER_SELECT)
 }
 
 impl Submitted {

@@ -12,10 +12,7 @@ use std::sync::Arc;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use super::RingCounters;
-
-/// Bytes asked of one splice(2). A pipe takes what its slots can hold, which with large segments is far
-/// more than its nominal capacity.
-const MOST: usize = 1 << 20;
+use crate::limits;
 
 /// The pipes of a shard.
 pub struct Pipes {
@@ -66,7 +63,8 @@ impl Pipe {
     /// socket cannot be spliced.
     pub fn fill(&mut self, socket: &impl AsFd) -> io::Result<usize> {
         let Some((_, write)) = &self.ends else { return Ok(0) };
-        let n = splice(socket, None, write, None, MOST, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?;
+        let n =
+            splice(socket, None, write, None, limits::PIPE_FILL, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?;
         self.holds += n;
         Ok(n)
     }

@@ -159,3 +159,33 @@ fn o2_o4_a_descriptor_closed_and_used_again_never_gets_the_bytes_of_the_old_one(
         ring.close(near.into());
     }
 }
+
+#[test]
+fn a_sparing_receive_takes_one_buffer_and_then_none_until_it_is_asked() {
+    let ring = ring();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut receives = ring.receive(&near);
+    assert!(receives.poll_next(&Context::from_waker(Waker::noop())).is_pending());
+    ring.turn(Some(Duration::from_millis(1)));
+    // Armed for all that comes by now.
+    receives.spare(true);
+    let sent: Vec<u8> = (0..3 * limits::RECV_BUFFER_BYTES).map(|i| (i % 251) as u8).collect();
+    far.write_all(&sent).unwrap();
+    let mut got = Vec::new();
+    while got.len() < sent.len() {
+        match turn_until(&ring, |context| receives.poll_next(context)) {
+            Received::Data(chunk) => got.extend_from_slice(chunk.bytes()),
+            _ => panic!("no bytes"),
+        }
+        (0..3).for_each(|_| ring.turn(Some(Duration::from_millis(1))));
+        let more = receives.discard();
+        assert_eq!(more, 0, "{more} bytes more than one buffer");
+    }
+    assert_eq!(got, sent);
+    receives.spare(false);
+    far.write_all(b"again").unwrap();
+    match turn_until(&ring, |context| receives.poll_next(context)) {
+        Received::Data(chunk) => assert_eq!(chunk.bytes(), b"again"),
+        _ => panic!("no bytes"),
+    }
+}

@@ -31,9 +31,6 @@ pub struct Ledger {
     overflowed: AtomicU64,
 }
 
-/// Locks that shards seldom meet at.
-const STRIPES: usize = 16;
-
 impl Ledger {
     /// The endpoint this client was connected to less than `timeout` ago.
     pub fn lookup(&self, client: IpAddr, now: Millis, timeout: Duration) -> Option<EndpointAddr> {
@@ -43,7 +40,8 @@ impl Ledger {
 
     /// Notes that the client has been connected to the endpoint now.
     pub fn record(&self, client: IpAddr, endpoint: EndpointAddr, now: Millis, timeout: Duration) {
-        let stripes = self.stripes.get_or_init(|| (0..STRIPES).map(|_| Mutex::default()).collect());
+        let stripes =
+            self.stripes.get_or_init(|| (0..limits::AFFINITY_STRIPES).map(|_| Mutex::default()).collect());
         let noted = stripe_of(stripes, client)
             .is_some_and(|stripe| lock(stripe).record(client, endpoint, now, timeout));
         if !noted {
@@ -70,7 +68,7 @@ impl Ledger {
 }
 
 fn stripe_of(stripes: &[Mutex<Stripe>], client: IpAddr) -> Option<&Mutex<Stripe>> {
-    stripes.get((hash_client(client) >> 32) as usize % STRIPES)
+    stripes.get((hash_client(client) >> 32) as usize % limits::AFFINITY_STRIPES)
 }
 
 fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
@@ -155,7 +153,7 @@ impl Stripe {
             }
             return Some(at);
         }
-        if fresh >= limits::AFFINITY_CLIENTS / STRIPES {
+        if fresh >= limits::AFFINITY_CLIENTS / limits::AFFINITY_STRIPES {
             return None;
         }
         self.places.push(Place { client, endpoint: endpoint.0, last: now, newer: NONE, older: NONE });

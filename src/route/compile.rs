@@ -104,7 +104,8 @@ impl Compiler {
         };
         self.problems.remove(name);
         if let Some(service) = world.services.get(name) {
-            let problems: Vec<Problem> = not_served(service).collect();
+            let clients = client_address(service, self.options.not_transparent.as_deref());
+            let problems: Vec<Problem> = not_served(service).chain(clients).collect();
             if !problems.is_empty() {
                 self.problems.insert(name.clone(), problems);
             }
@@ -139,14 +140,17 @@ impl Compiler {
             let old_port = old.ports.iter().find(|p| p.route.name == route.name);
             let slices = slices.into_iter().flatten().map(|slice| &**slice);
             let lists = Lists::new(service, port, slices, &world.node, &route.state);
-            let mut targets = TargetsCache::new(picker(service, &route), old_port);
+            let mut cache = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
-                let targets = targets.get(lists.of(kind, key.address));
-                let frontend = old_frontend(old, key, kind, &route, &targets)
-                    .unwrap_or_else(|| Arc::new(Frontend { key, kind, port: route.clone(), targets }));
+                let (outside, inside) = (lists.of(kind, key.address), lists.from_node(kind, key.address));
+                let (targets, from_node) = (cache.get(outside), cache.get(inside));
+                let keeps_client =
+                    service.external_policy == TrafficPolicy::Local && kind != FrontendKind::ClusterIp;
+                let frontend = Frontend { key, kind, port: route.clone(), targets, from_node, keeps_client };
+                let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
-            compiled.ports.push(CompiledPort { route, targets: targets.used });
+            compiled.ports.push(CompiledPort { route, targets: cache.used });
         }
         compiled
     }
@@ -227,6 +231,25 @@ fn not_served(service: &Service) -> impl Iterator<Item = Problem> {
     })
 }
 
+/// A warning where pods expect the addresses of clients, and see another.
+fn client_address(service: &Service, not_transparent: Option<&str>) -> Option<Problem> {
+    let why = not_transparent?;
+    let told = service.external_policy == TrafficPolicy::Cluster || service.proxy_protocol.is_some();
+    (is_external(service) && !told).then(|| Problem {
+        object: Some(format!("Service {}", service.key)),
+        field: Some("spec.externalTrafficPolicy".to_owned()),
+        hint: Some("docs/client-address.md has the ways in which a pod learns its client".to_owned()),
+        ..Problem::warning(format!("pods see the address of this node instead of the client's: {why}"))
+    })
+}
+
+/// Whether it has frontends that external traffic reaches.
+fn is_external(service: &Service) -> bool {
+    service.ports.iter().any(|port| port.node_port.is_some())
+        || !service.external_ips.is_empty()
+        || !service.load_balancer_ips.is_empty()
+}
+
 fn picker(service: &Service, route: &PortRoute) -> Picker {
     Picker {
         algorithm: service.algorithm,
@@ -234,16 +257,14 @@ fn picker(service: &Service, route: &PortRoute) -> Picker {
     }
 }
 
-fn old_frontend(
-    old: &CompiledService,
-    key: FrontendKey,
-    kind: FrontendKind,
-    route: &Arc<PortRoute>,
-    targets: &Arc<Targets>,
-) -> Option<Arc<Frontend>> {
+/// The one that there was, where it is the same.
+fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> {
     let mut claims = old.claims.iter().map(|claim| &claim.frontend);
     let same = |f: &&Arc<Frontend>| {
-        f.key == key && f.kind == kind && Arc::ptr_eq(&f.port, route) && Arc::ptr_eq(&f.targets, targets)
+        (f.key, f.kind, f.keeps_client) == (new.key, new.kind, new.keeps_client)
+            && Arc::ptr_eq(&f.port, &new.port)
+            && Arc::ptr_eq(&f.targets, &new.targets)
+            && Arc::ptr_eq(&f.from_node, &new.from_node)
     };
     claims.find(same).cloned()
 }
@@ -287,6 +308,16 @@ impl Lists {
     /// The endpoints for one frontend: of its address family, or of both for a wildcard.
     fn of(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let policy = if kind == FrontendKind::ClusterIp { self.internal } else { self.external };
+        self.under(policy, address)
+    }
+
+    /// The same for what the node itself connects to: external policies are not for it.
+    fn from_node(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
+        let policy = if kind == FrontendKind::ClusterIp { self.internal } else { TrafficPolicy::Cluster };
+        self.under(policy, address)
+    }
+
+    fn under(&self, policy: TrafficPolicy, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let list = match policy {
             TrafficPolicy::Cluster => &self.cluster,
             TrafficPolicy::Local => &self.local,

@@ -29,6 +29,8 @@ pub struct CompileOptions {
     pub cluster_ips: bool,
     /// For Services that say nothing of their own.
     pub defaults: PortSettings,
+    /// Why pods do not see the addresses of clients; `None` where they do.
+    pub not_transparent: Option<String>,
 }
 
 /// The frontends of one port of a Service, each once: where one address has two roles, the first of

@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 pub use crate::route::endpoint::Endpoint;
 pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
 pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
-use crate::types::{Protocol, ServicePortName};
+use crate::types::{ClientAddr, Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,6 +106,22 @@ pub struct Frontend {
     pub port: Arc<PortRoute>,
     /// Where its connections go: the Cluster or the Local list of semantics §3a.
     pub targets: Arc<Targets>,
+    /// Where those go that the node itself makes: under `externalTrafficPolicy: Local` the Cluster list, as with
+    /// kube-proxy; else the same as `targets`.
+    pub from_node: Arc<Targets>,
+    /// Whether the pods of `targets` are to see the addresses of clients: `externalTrafficPolicy: Local`.
+    pub keeps_client: bool,
+}
+
+impl Frontend {
+    /// The endpoints for a connection that a client has made to the address `local`. The client is the node
+    /// itself where both are the same, or where it is on loopback.
+    pub fn targets_for(&self, client: ClientAddr, local: impl FnOnce() -> Option<IpAddr>) -> &Targets {
+        let ip = client.0.ip();
+        let from_node =
+            !Arc::ptr_eq(&self.targets, &self.from_node) && (ip.is_loopback() || local() == Some(ip));
+        if from_node { &self.from_node } else { &self.targets }
+    }
 }
 
 /// As in `TCP 10.0.0.1:80`, or `TCP *:30080` for every address.

@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -18,9 +17,6 @@ use crate::net::socket;
 use crate::ring::{Accepted, Accepts};
 use crate::types::Refusal;
 use crate::{clock, limits};
-
-/// How long to leave the queue alone when the machine is out of something.
-const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Accepts until the listener is closed, then serves what still waits in its queue (S3).
 pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>, socket: OwnedFd) {
@@ -60,7 +56,7 @@ async fn next(listener: &Listener, accepts: &mut Accepts) -> Option<Accepted> {
 
 /// Leaves the queue alone for a while, unless the listener closes: whoever waits for that lets no timer fire.
 async fn back_off(shard: &Shard, listener: &Listener) {
-    let mut sleep = shard.ring.sleep(BACKOFF);
+    let mut sleep = shard.ring.sleep(limits::ACCEPT_BACKOFF);
     std::future::poll_fn(|context| {
         if listener.is_closing(context.waker()) {
             return Poll::Ready(());
@@ -146,8 +142,10 @@ fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
 mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::task::{Context, Waker};
+    use std::time::Duration;
 
     use super::*;
+    use crate::net::socket::Reach;
     use crate::ring::{self, RelayRing, RingCounters};
     use crate::route::snapshot::FrontendKey;
     use crate::types::Protocol;
@@ -160,8 +158,8 @@ mod tests {
             let driver = glommio::spawn_local(ring::drive(ring.clone()));
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = socket.local_addr().unwrap();
-            let listener =
-                Listener::new(FrontendKey { address: None, port: address.port(), protocol: Protocol::Tcp });
+            let key = FrontendKey { address: None, port: address.port(), protocol: Protocol::Tcp };
+            let listener = Listener::new(key, Reach::Everyone);
             let mut accepts = ring.accept(&socket);
             assert!(accepts.poll_next(&Context::from_waker(Waker::noop())).is_pending());
             let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();

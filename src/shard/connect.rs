@@ -1,20 +1,31 @@
 //! Connecting to a pod: one candidate after the other, within one budget of time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustix::net::SendFlags;
 
 use super::run::Shard;
+use super::source;
 use crate::clock::{self, Millis};
+use crate::limits;
 use crate::net::socket;
 use crate::route::endpoint::Endpoint;
 use crate::route::snapshot::Frontend;
 use crate::types::{ClientAddr, ConnectFailure, EndpointAddr, Refusal};
+
+/// Whom a pod is connected for.
+pub(super) struct Caller<'a> {
+    pub(super) client: ClientAddr,
+    /// Its accepted connection.
+    pub(super) socket: &'a OwnedFd,
+    /// What the pod gets before the first byte of the client.
+    pub(super) preamble: &'a [u8],
+}
 
 /// An established connection to a pod.
 pub(super) struct Connected {
@@ -24,24 +35,25 @@ pub(super) struct Connected {
     pub(super) attempts: u32,
 }
 
-/// Connects to the first candidate that answers, and sends it `preamble`, which is ours. Retrying is safe: no byte
-/// of the client has been sent (S5).
+/// Connects a client to the first candidate that answers, and sends that its preamble, which is ours. Retrying is
+/// safe: no byte of the client has been sent (S5).
 pub(super) async fn connect(
     shard: &Shard,
     frontend: &Frontend,
-    client: ClientAddr,
-    preamble: &[u8],
+    caller: &Caller<'_>,
 ) -> Result<Connected, Refusal> {
     let start = clock::now();
     let deadline = start.after(shard.options.connect_timeout);
     let random = shard.random.borrow_mut().u64(..);
-    let mut candidates = frontend.targets.candidates(client, start, random);
+    let targets = frontend.targets_for(caller.client, || Some(socket::local(caller.socket).ok()?.ip()));
+    let mut candidates = targets.candidates(caller.client, start, random);
     let mut refusal = Refusal::NoEndpoints;
     let mut attempts = 0;
     while let Some(endpoint) = candidates.next_endpoint() {
         attempts += 1;
         let until = share_of_budget(clock::now(), deadline, candidates.has_next());
-        match attempt(shard, endpoint.addr, until, preamble).await {
+        let source = source::of(shard, frontend, targets, caller.client, endpoint.addr);
+        match attempt(shard, endpoint.addr, until, source, caller.preamble).await {
             Ok(socket) => {
                 candidates.connected(&endpoint, clock::now());
                 return Ok(Connected { endpoint, socket, attempts });
@@ -73,19 +85,18 @@ pub(super) async fn connect(
 /// last one gets all of it.
 fn share_of_budget(now: Millis, deadline: Millis, others: bool) -> Millis {
     let left = deadline.since(now);
-    now.after(if others { left / 3 } else { left }.max(LEAST))
+    now.after(if others { left / 3 } else { left }.max(limits::CONNECT_ATTEMPT_LEAST))
 }
 
-/// The least time that an attempt gets.
-const LEAST: Duration = Duration::from_millis(20);
-
+/// One attempt, from an address of choice where that is possible.
 async fn attempt(
     shard: &Shard,
     endpoint: EndpointAddr,
     until: Millis,
+    source: Option<SocketAddr>,
     preamble: &[u8],
 ) -> Result<OwnedFd, ConnectFailure> {
-    let socket = socket::towards(endpoint.0, &shard.options.tcp).map_err(|error| failure_of(&error))?;
+    let socket = socket::towards(endpoint.0, source, &shard.options.tcp).map_err(|error| failure_of(&error))?;
     let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
     let result = match unless_stopping(shard, connecting).await {
         Some(Ok(_)) => match send_all(&socket, preamble) {
@@ -96,7 +107,14 @@ async fn attempt(
         None => Err(ConnectFailure::Timeout),
     };
     shard.ring.close(socket);
-    result
+    match (result, source) {
+        // The client's port is busy towards this pod: then another port of the same address.
+        (Err(ConnectFailure::NoLocalPort), Some(source)) if source.port() != 0 => {
+            let source = Some(SocketAddr::new(source.ip(), 0));
+            Box::pin(attempt(shard, endpoint, until, source, preamble)).await
+        }
+        (result, _) => result,
+    }
 }
 
 /// Sends a few bytes on a new connection, whose send buffer has room for them.

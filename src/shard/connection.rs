@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::connect::{Connected, connect};
+use super::connect::{Caller, Connected, connect};
 use super::proxy::{self, Guard, Header};
 use super::relay::{Ending, relay};
 use super::run::Shard;
@@ -48,7 +48,11 @@ async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     let mut session = Session::new(&shard, &frontend);
     let outcome = match session.admit(&client).await {
         Err(refusal) => Err(refusal),
-        Ok(()) => connect(&shard, &frontend, session.client, &session.preamble(&client)).await,
+        Ok(()) => {
+            let preamble = session.preamble(&client);
+            let caller = Caller { client: session.client, socket: &client, preamble: &preamble };
+            connect(&shard, &frontend, &caller).await
+        }
     };
     match outcome {
         Err(refusal) => {

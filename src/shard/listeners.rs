@@ -1,7 +1,8 @@
 //! Which listening sockets a shard has: what the snapshot names, minus frontends without endpoints.
 //!
 //! A frontend without a usable endpoint has no listener, so that the kernel refuses at once, as
-//! kube-proxy's REJECT does. The port stays held by control's reservation.
+//! kube-proxy's REJECT does. The port stays held by control's reservation. One whose endpoints are for the node
+//! itself only (`externalTrafficPolicy: Local` and none on this node) has a listener that nobody else reaches.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,15 +13,10 @@ use std::time::Duration;
 
 use super::accept;
 use super::run::Shard;
-use crate::net::socket;
+use crate::limits;
+use crate::net::socket::{self, Reach};
 use crate::route::snapshot::{Frontend, FrontendKey, RoutingSnapshot};
 use crate::types::Protocol;
-
-/// How soon a listener that could not be opened is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether the accept loops have ended.
-const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
 /// A shard's listening sockets.
 #[derive(Default)]
@@ -32,6 +28,7 @@ pub(super) struct Listeners {
 /// How the accept loop of one listening socket is told to end. The loop owns the socket.
 pub(super) struct Listener {
     pub(super) key: FrontendKey,
+    reach: Reach,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -40,7 +37,7 @@ impl Listeners {
     /// Opens and closes sockets until they are what the snapshot says.
     pub(super) fn apply(&mut self, shard: &Rc<Shard>, snapshot: &RoutingSnapshot) {
         self.open.retain(|key, listener| {
-            let keep = snapshot.frontends().get(key).is_some_and(|frontend| is_served(frontend));
+            let keep = snapshot.frontends().get(key).and_then(|f| reach_of(f)) == Some(listener.reach);
             if !keep {
                 listener.close();
             }
@@ -49,15 +46,14 @@ impl Listeners {
         self.failed = 0;
         let mut first_failure = None;
         for (key, frontend) in snapshot.frontends() {
-            if is_served(frontend) && !self.open.contains_key(key) {
-                match socket::listen(key.socket_addr(), &shard.options.tcp) {
-                    Ok(socket) => {
-                        self.open.insert(*key, Listener::start(shard, *key, socket));
-                    }
-                    Err(error) => {
-                        self.failed += 1;
-                        first_failure.get_or_insert((key.socket_addr(), error));
-                    }
+            let Some(reach) = reach_of(frontend).filter(|_| !self.open.contains_key(key)) else { continue };
+            match socket::listen(key.socket_addr(), reach, &shard.options.tcp) {
+                Ok(socket) => {
+                    self.open.insert(*key, Listener::start(shard, *key, reach, socket));
+                }
+                Err(error) => {
+                    self.failed += 1;
+                    first_failure.get_or_insert((key.socket_addr(), error));
                 }
             }
         }
@@ -79,32 +75,37 @@ impl Listeners {
         // An accept loop drops its reference when it has served its queue.
         while closing.iter().any(|listener| Rc::strong_count(listener) > 1) {
             // On the ring's clock, as it is what ends the pause of a loop that cannot accept.
-            shard.ring.sleep(CLOSE_LOOK).await;
+            shard.ring.sleep(limits::CLOSE_LOOK).await;
         }
         shard.stats().listeners.set(0);
     }
 
     /// When to apply again although nothing has changed.
     pub(super) fn retry_in(&self) -> Option<Duration> {
-        (self.failed > 0).then_some(RETRY)
+        (self.failed > 0).then_some(limits::RETRY_INTERVAL)
     }
 }
 
-/// Whether a shard listens for it.
-fn is_served(frontend: &Frontend) -> bool {
-    frontend.key.protocol == Protocol::Tcp && !frontend.targets.endpoints.is_empty()
+/// For whom a shard listens, if at all.
+fn reach_of(frontend: &Frontend) -> Option<Reach> {
+    match (&*frontend.targets.endpoints, &*frontend.from_node.endpoints) {
+        _ if frontend.key.protocol != Protocol::Tcp => None,
+        ([_, ..], _) => Some(Reach::Everyone),
+        ([], [_, ..]) => Some(Reach::ThisNode),
+        ([], []) => None,
+    }
 }
 
 impl Listener {
-    fn start(shard: &Rc<Shard>, key: FrontendKey, socket: OwnedFd) -> Rc<Self> {
-        let listener = Rc::new(Self::new(key));
+    fn start(shard: &Rc<Shard>, key: FrontendKey, reach: Reach, socket: OwnedFd) -> Rc<Self> {
+        let listener = Rc::new(Self::new(key, reach));
         glommio::spawn_local(accept::accept(shard.clone(), listener.clone(), socket)).detach();
         shard.ring.touch();
         listener
     }
 
-    pub(super) fn new(key: FrontendKey) -> Self {
-        Self { key, closing: Cell::new(false), waker: RefCell::new(None) }
+    pub(super) fn new(key: FrontendKey, reach: Reach) -> Self {
+        Self { key, reach, closing: Cell::new(false), waker: RefCell::new(None) }
     }
 
     pub(super) fn close(&self) {

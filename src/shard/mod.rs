@@ -20,6 +20,7 @@ mod listeners;
 mod proxy;
 mod relay;
 mod run;
+mod source;
 
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -28,6 +29,8 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use rustix::event::EventfdFlags;
 
+use crate::limits;
+use crate::net::replies::Families;
 use crate::net::socket::TcpOptions;
 use crate::route::plane::Plane;
 
@@ -50,6 +53,8 @@ pub struct Options {
     pub splice: bool,
     /// Pipes for splicing, per shard.
     pub pipes: usize,
+    /// Where pods on this node can answer to the addresses of clients.
+    pub transparent: Families,
 }
 
 impl Default for Options {
@@ -62,7 +67,8 @@ impl Default for Options {
             half_closed_timeout: Duration::from_secs(3600),
             tcp: TcpOptions::default(),
             splice: true,
-            pipes: crate::limits::PIPES_PER_SHARD,
+            pipes: limits::PIPES_PER_SHARD,
+            transparent: Families::default(),
         }
     }
 }
@@ -110,7 +116,7 @@ pub fn start(options: &Options, plane: &Arc<Plane>) -> Result<Shards, StartError
         let (options, for_shard) = (options.clone(), plane.clone());
         let started = LocalExecutorBuilder::new(placement)
             .name(&format!("shard-{shard}"))
-            .io_memory(256 << 10)
+            .io_memory(limits::EXECUTOR_MEMORY)
             .spawn(move || run::run(shard, options, for_shard, bell));
         match started {
             Ok(handle) => shards.push(handle),

@@ -11,8 +11,11 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
+use super::source::Nearby;
+use super::relay::Backlog;
 use super::{Options, accept};
 use crate::clock::{self, OncePerSecond};
+use crate::limits;
 use crate::metrics::counters::ShardCounters;
 use crate::ring::{self, Pipes, RelayRing, Ring};
 use crate::route::plane::{Phase, Plane};
@@ -23,6 +26,7 @@ pub(super) struct Shard {
     pub(super) index: usize,
     pub(super) ring: Ring,
     pub(super) pipes: Rc<Pipes>,
+    pub(super) backlog: Backlog,
     pub(super) options: Options,
     pub(super) plane: Arc<Plane>,
     pub(super) random: RefCell<fastrand::Rng>,
@@ -32,6 +36,8 @@ pub(super) struct Shard {
     pub(super) reserve: RefCell<Option<OwnedFd>>,
     /// For warnings that clients can cause.
     pub(super) log_gate: OncePerSecond,
+    /// For pods that are to see their client's address.
+    pub(super) nearby: RefCell<Nearby>,
     snapshot: RefCell<Cache<PlaneSnapshot, Arc<RoutingSnapshot>>>,
 }
 
@@ -58,11 +64,13 @@ pub(super) async fn run(
     let shard = Rc::new(Shard {
         index,
         pipes: Pipes::new(options.pipes, plane.stats.of(index).ring.clone()),
+        backlog: Backlog::default(),
         options,
         random: RefCell::new(fastrand::Rng::new()),
         stopping: Cell::new(false),
         reserve: RefCell::new(accept::reserve()),
         log_gate: OncePerSecond::default(),
+        nearby: RefCell::default(),
         snapshot: RefCell::new(Cache::new(PlaneSnapshot(plane.clone()))),
         ring: ring.clone(),
         plane,
@@ -97,12 +105,9 @@ async fn drain(shard: &Rc<Shard>, bell: &OwnedFd) {
         if shard.plane.phase() == Phase::Stop && !shard.stopping.replace(true) {
             shard.ring.wake_all();
         }
-        wait_for_change(shard, bell, Some(DRAIN_LOOK)).await;
+        wait_for_change(shard, bell, Some(limits::DRAIN_LOOK)).await;
     }
 }
-
-/// How often a draining shard looks whether its last session has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// Waits until the bell rings, or for `at_most`.
 async fn wait_for_change(shard: &Shard, bell: &OwnedFd, at_most: Option<Duration>) {

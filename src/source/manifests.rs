@@ -9,12 +9,13 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use siphasher::sip::SipHasher13;
 
 use crate::k8s::decode;
 use crate::k8s::ip::Trust;
+use crate::limits;
 use crate::limits::MANIFEST_BYTES;
 use crate::problem::{Origin, Problem};
 use crate::store::{Change, Store};
@@ -82,9 +83,6 @@ enum Source<'a> {
     Stdin,
     Text(&'a str),
 }
-
-/// A change this young may be followed by another one with the same timestamp.
-const TIMESTAMP_STEP: Duration = Duration::from_millis(20);
 
 impl Manifests {
     /// Nothing is read before [`Manifests::reload`].
@@ -310,7 +308,7 @@ impl Stamp {
 /// Whether a later change must get another timestamp.
 fn is_settled(metadata: &Metadata) -> bool {
     let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-    age.is_some_and(|age| age > TIMESTAMP_STEP)
+    age.is_some_and(|age| age > limits::TIMESTAMP_STEP)
 }
 
 fn bounded(file: impl Read) -> Result<Vec<u8>, String> {

@@ -7,10 +7,8 @@ use std::sync::Arc;
 
 use crate::k8s::model::{EndpointSlice, Pod, Service, SliceEndpoint, SlicePort};
 use crate::k8s::service::{Distribution, Family};
+use crate::limits;
 use crate::types::NamespacedName;
-
-/// Endpoints of one slice, the controller's default.
-const ENDPOINTS_PER_SLICE: usize = 100;
 
 /// The zones of nodes by name.
 pub(super) type Zones = BTreeMap<Arc<str>, Arc<str>>;
@@ -36,7 +34,7 @@ pub(super) fn slices(
             }
         }
         for (numbers, endpoints) in groups {
-            for (part, endpoints) in endpoints.chunks(ENDPOINTS_PER_SLICE).enumerate() {
+            for (part, endpoints) in endpoints.chunks(limits::ENDPOINTS_PER_SLICE).enumerate() {
                 slices.push(EndpointSlice {
                     key: name(service, &(family, &numbers, part)),
                     service: service.key.clone(),

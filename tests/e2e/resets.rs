@@ -1,11 +1,14 @@
 //! A reset is passed on as a reset, after the bytes that came before it.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
 
-use crate::harness::bytes::{Stream, expect, seed, send, write_until_stuck};
+use crate::harness::bytes::{CHUNK, Stream, expect, seed, send, write_until_stuck};
 use crate::harness::client::{End, acknowledged, end_of, exchange, finish, read_to_end, reset};
 use crate::harness::rig::Pair;
+use crate::harness::wait::{measure_for, time};
 
 /// Fits into the socket buffers of a peer that does not read.
 const LENGTH: usize = 48 * 1024;
@@ -108,4 +111,63 @@ fn a_reset_while_the_other_side_does_not_read_frees_the_session() {
     let left = pair.ringport.open_files();
     // Two pipes may stay in the pool, two descriptors each.
     assert!(left <= files + 4, "{files} descriptors before, {left} after");
+}
+
+/// One side writes until nothing more fits, as the other never reads, and resets. Nobody receives from it then.
+fn reset_behind_a_side_that_never_reads(args: &[&str], from_pod: bool, reason: &str) {
+    let pair = Pair::start(&[&["--shards", "1"], args].concat());
+    let (client, pod) = pair.session();
+    let (mut writer, mut reader): (TcpStream, TcpStream) =
+        if from_pod { (pod, client) } else { (client, pod) };
+    let (sent, _) = write_until_stuck(&mut writer, &mut Stream::new(seed()));
+    reset(writer);
+    let (took, session) = time(|| pair.ringport.session());
+    assert_eq!(session.reason(), reason);
+    // A second until it is noticed, five to deliver what came before, and what the machine needs.
+    assert!((5.0..15.0).contains(&took.as_secs_f64()), "{took:?}");
+    pair.ringport.until_metrics("the session is over", |metrics| metrics.active() == 0);
+    // What did arrive is right, and is not taken for the whole.
+    let (got, end) = read_to_end(&mut reader);
+    assert_eq!(end, End::Reset);
+    assert!(got.len() < sent, "{} of {sent} bytes", got.len());
+}
+
+#[test]
+fn h8_the_pods_reset_ends_a_session_whose_client_never_reads() {
+    reset_behind_a_side_that_never_reads(&[], true, "endpoint_reset");
+}
+
+#[test]
+fn h8_the_same_while_copying() {
+    reset_behind_a_side_that_never_reads(&["--splice=false"], true, "endpoint_reset");
+}
+
+#[test]
+fn h8_the_clients_reset_ends_a_session_whose_pod_never_reads() {
+    reset_behind_a_side_that_never_reads(&["--user-timeout", "0s"], false, "client_reset");
+}
+
+/// What came before a FIN is whole: a slow reader gets all of it, also when a reset follows.
+#[test]
+fn h8_a_reset_behind_a_fin_does_not_hurry_a_slow_reader() {
+    let pair = Pair::start(&["--shards", "1"]);
+    let seed = seed();
+    let (mut client, mut pod) = pair.session();
+    // Never read by the pod, so that its close is a reset.
+    client.write_all(b"unread").unwrap();
+    let mut stream = Stream::new(seed);
+    let mut sent = 0;
+    let down = || pair.ringport.metrics().sum("ringport_bytes_total", &["direction=\"down\""]) as usize;
+    // Until some cannot be delivered, and the pod is rid of all.
+    while down() == sent {
+        pod.write_all(&stream.next(CHUNK)).unwrap();
+        sent += CHUNK;
+        acknowledged(&pod);
+        measure_for(Duration::from_millis(20));
+    }
+    finish(&pod);
+    drop(pod);
+    measure_for(Duration::from_secs(8));
+    expect(&mut client, seed, sent);
+    assert_eq!(end_of(&mut client), End::Fin);
 }

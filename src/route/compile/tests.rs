@@ -8,6 +8,7 @@ use super::*;
 use crate::k8s::model::{Algorithm, ServiceKind, SlicePort};
 use crate::problem::Severity;
 use crate::route::fixture::{WorldExt, ip, name, port, ready, service, slice, world};
+use crate::types::ClientAddr;
 
 fn compiler() -> Compiler {
     with_options(CompileOptions::default())
@@ -124,8 +125,40 @@ fn policies_choose_the_list_by_kind_of_frontend() {
             ("TCP 10.96.0.1:80", inside),
         ] {
             assert_eq!(frontend(&compiled, key).targets.endpoints.len(), count, "{key} {external:?}");
+            // The external policy is not for the node itself.
+            let from_node = frontend(&compiled, key).from_node.endpoints.len();
+            assert_eq!(from_node, if internal == TrafficPolicy::Local { count.max(1) } else { 2 }, "{key}");
         }
     }
+}
+
+#[test]
+fn the_node_itself_is_told_by_its_addresses() {
+    let away =
+        |address: &str| crate::k8s::model::SliceEndpoint { node: Some("other".into()), ..ready(address) };
+    let local = Service { external_policy: TrafficPolicy::Local, ..service("web", 30080, 0) };
+    let slices = vec![slice("web", vec![ready("10.0.0.1"), away("10.0.0.2")])];
+    let compiled = compiler().compile(&world().with(local.clone()).with_slices("web", slices.clone()));
+    let frontend_of = |compiled: &Compiled| frontend(compiled, "TCP *:30080");
+    for (client, to, endpoints) in [
+        ("127.0.0.1", "127.0.0.1", 2),
+        ("127.0.0.9", "127.0.0.1", 2),
+        ("::1", "::1", 2),
+        ("192.0.2.7", "192.0.2.7", 2),
+        ("192.0.2.8", "192.0.2.7", 1),
+        ("2001:db8::7", "2001:db8::7", 2),
+        ("2001:db8::8", "2001:db8::7", 1),
+    ] {
+        let client = ClientAddr(std::net::SocketAddr::new(ip(client), 40_000));
+        let frontend = frontend_of(&compiled);
+        let targets = frontend.targets_for(client, || Some(ip(to)));
+        assert_eq!(targets.endpoints.len(), endpoints, "{client} to {to}");
+    }
+    // Nobody is asked where it makes no difference.
+    let cluster = Service { external_policy: TrafficPolicy::Cluster, ..local };
+    let compiled = compiler().compile(&world().with(cluster).with_slices("web", slices));
+    let client = ClientAddr(std::net::SocketAddr::new(ip("192.0.2.8"), 40_000));
+    assert_eq!(frontend_of(&compiled).targets_for(client, || unreachable!()).endpoints.len(), 2);
 }
 
 #[test]

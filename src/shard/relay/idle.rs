@@ -1,6 +1,5 @@
 //! The idle clock of a session.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,11 +8,9 @@ use std::time::Duration;
 use super::State;
 use super::wire::Flow;
 use crate::clock::{self, Millis};
+use crate::limits;
 use crate::ring::{Ring, Sleep};
 use crate::shard::run::Shard;
-
-/// The least time between two looks: without one, a timeout of a few milliseconds would be waited for in a spin.
-const LEAST: Duration = Duration::from_millis(1);
 
 /// Ready when nothing has moved for the timeout: the idle timeout, or the half-closed one.
 ///
@@ -23,8 +20,6 @@ pub(super) struct Idle<'a> {
     ring: &'a Ring,
     open: Duration,
     half_closed: Duration,
-    state: &'a Cell<State>,
-    flows: [&'a Flow<'a>; 2],
     moved: u64,
     quiet_since: Millis,
     timeout: Duration,
@@ -32,18 +27,11 @@ pub(super) struct Idle<'a> {
 }
 
 impl<'a> Idle<'a> {
-    pub(super) fn new(
-        shard: &'a Shard,
-        timeout: Option<Duration>,
-        state: &'a Cell<State>,
-        flows: [&'a Flow<'a>; 2],
-    ) -> Self {
+    pub(super) fn new(shard: &'a Shard, timeout: Option<Duration>) -> Self {
         Self {
             ring: &shard.ring,
             open: timeout.unwrap_or(shard.options.idle_timeout),
             half_closed: shard.options.half_closed_timeout,
-            state,
-            flows,
             moved: 0,
             quiet_since: Millis::default(),
             timeout: Duration::ZERO,
@@ -51,8 +39,13 @@ impl<'a> Idle<'a> {
         }
     }
 
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let timeout = if self.state.get() == State::HalfClosed { self.half_closed } else { self.open };
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        state: State,
+        flows: [&Flow<'_>; 2],
+    ) -> Poll<()> {
+        let timeout = if state == State::HalfClosed { self.half_closed } else { self.open };
         if timeout != self.timeout {
             self.timeout = timeout;
             self.quiet_since = clock::now();
@@ -62,13 +55,15 @@ impl<'a> Idle<'a> {
             return Poll::Pending;
         }
         loop {
-            let look = self.next_look.get_or_insert_with(|| self.ring.sleep((timeout / 8).max(LEAST)));
+            let look = self
+                .next_look
+                .get_or_insert_with(|| self.ring.sleep((timeout / 8).max(limits::IDLE_LOOK_LEAST)));
             if Pin::new(look).poll(context).is_pending() {
                 return Poll::Pending;
             }
             self.next_look = None;
             let now = clock::now();
-            let moved = self.flows.iter().map(|flow| flow.delivered()).sum();
+            let moved = flows.iter().map(|flow| flow.delivered()).sum();
             if moved != self.moved {
                 self.moved = moved;
                 self.quiet_since = now;

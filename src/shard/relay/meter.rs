@@ -3,6 +3,8 @@
 //! Copying is cheaper for small messages, splicing from somewhat below 16 KiB (docs/performance.md). A
 //! direction changes only when several messages in a row say so: each change costs a cancelled receive.
 
+use crate::limits;
+
 /// Judges a direction by what it has moved lately.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
@@ -16,17 +18,6 @@ pub(super) struct Meter {
     never: bool,
 }
 
-/// `bulk` at which a direction is spliced.
-const BULK: u8 = 4;
-/// `chatter` at which it is copied again.
-const CHATTER: u8 = 8;
-/// Pieces from this size count as bulk.
-const LARGE: usize = 6 * 1024;
-/// Pieces below this count against it.
-const SMALL: usize = 2 * 1024;
-/// A burst below this is not worth a pipe.
-const SMALL_BURST: usize = 4 * 1024;
-
 impl Meter {
     /// A direction that copies, and may be spliced or not.
     pub(super) fn new(may_splice: bool) -> Self {
@@ -35,21 +26,21 @@ impl Meter {
 
     /// A piece of this many bytes has been copied.
     pub(super) fn copied(&mut self, bytes: usize) {
-        if bytes >= LARGE {
-            self.bulk = (self.bulk + 2).min(BULK);
-        } else if bytes < SMALL {
+        if bytes >= limits::LARGE_PIECE {
+            self.bulk = (self.bulk + 2).min(limits::SPLICE_FROM);
+        } else if bytes < limits::SMALL_PIECE {
             self.bulk = self.bulk.saturating_sub(1);
         }
     }
 
     /// The receiver was slower than the sender: a sign of bulk.
     pub(super) fn blocked(&mut self) {
-        self.bulk = BULK;
+        self.bulk = limits::SPLICE_FROM;
     }
 
     /// Whether to splice from now on.
     pub(super) fn wants_splice(&self) -> bool {
-        self.bulk >= BULK && !self.never
+        self.bulk >= limits::SPLICE_FROM && !self.never
     }
 
     /// Bytes have been spliced.
@@ -59,8 +50,8 @@ impl Meter {
 
     /// The sender has nothing more for now.
     pub(super) fn dry(&mut self) {
-        if self.burst < SMALL_BURST {
-            self.chatter = (self.chatter + 1).min(CHATTER);
+        if self.burst < limits::SMALL_BURST {
+            self.chatter = (self.chatter + 1).min(limits::SPLICE_UNTIL);
         } else {
             self.chatter = 0;
         }
@@ -69,7 +60,7 @@ impl Meter {
 
     /// Whether to copy from now on.
     pub(super) fn wants_copy(&self) -> bool {
-        self.chatter >= CHATTER || self.never
+        self.chatter >= limits::SPLICE_UNTIL || self.never
     }
 
     /// The direction now copies.

@@ -9,9 +9,12 @@
 //! | H5 | the direction towards a side that broke | stops at once; what was accepted and not delivered is counted as lost |
 //! | H6 | nothing moves for the timeout | both sides are reset |
 //! | H7 | the process stops | both sides are reset |
+//! | H8 | a side resets while the other takes no bytes | seen although nobody receives from it; then as H4 |
 //!
+//! H4 has [`limits::FLUSH_TIME`] in all. A reset behind a FIN leaves that direction alone: its stream is whole.
 //! The idle clock covers the session, not a direction.
 
+mod backlog;
 mod idle;
 mod meter;
 mod pump;
@@ -23,7 +26,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use super::proxy::Guard;
 use super::run::Shard;
@@ -32,6 +34,8 @@ use crate::ring::Ring;
 use crate::route::endpoint::Endpoint;
 use crate::route::port::PortRoute;
 use crate::types::{Direction, EndReason};
+use crate::{clock, limits};
+pub(super) use backlog::Backlog;
 use idle::Idle;
 use pump::{Fault, Place, pump};
 use wire::{Flow, Wire};
@@ -61,12 +65,6 @@ enum Side {
     Endpoint,
 }
 
-/// How long a side may take to acknowledge what its peer had sent before it broke; then it is reset.
-const FLUSH: Duration = Duration::from_secs(5);
-
-/// How often that is looked at.
-const FLUSH_LOOK: Duration = Duration::from_millis(5);
-
 /// Relays until both directions have ended, by the rules of the module.
 pub(super) async fn relay(
     shard: &Shard,
@@ -83,19 +81,18 @@ pub(super) async fn relay(
     let (reason, resets) = {
         let mut upwards = Wire::new(shard, client, endpoint, &up, guard);
         let mut downwards = Wire::new(shard, endpoint, client, &down, Guard::default());
+        // Each owns its wire, so that to drop one is to let go of all that it receives into.
         let mut pumps = Pumps {
             shard,
-            up: Some(pin!(pump(&mut upwards))),
-            down: Some(pin!(pump(&mut downwards))),
-            idle: Idle::new(shard, port.idle_timeout, &state, [&up, &down]),
+            sockets: [client, endpoint],
+            state: &state,
+            flows: [&up, &down],
+            up: pin!(Some(async move { pump(&mut upwards).await })),
+            down: pin!(Some(async move { pump(&mut downwards).await })),
+            idle: Idle::new(shard, port.idle_timeout),
         };
-        pumps.run(&state).await
+        pumps.run().await
     };
-    if let Resets::Only(side) = resets {
-        // H4: a reset would overtake and destroy what is still on its way.
-        let socket = if side == Side::Client { client } else { endpoint };
-        shard.ring.within(FLUSH, acknowledged(shard, socket)).await;
-    }
     Ending {
         reason,
         bytes_up: up.delivered(),
@@ -120,14 +117,21 @@ enum State {
 /// The two pumps; one that has ended is gone.
 struct Pumps<'a, U, D> {
     shard: &'a Shard,
-    up: Option<Pin<&'a mut U>>,
-    down: Option<Pin<&'a mut D>>,
+    /// The client's and the endpoint's.
+    sockets: [&'a OwnedFd; 2],
+    state: &'a Cell<State>,
+    /// Up and down.
+    flows: [&'a Flow<'a>; 2],
+    up: Pin<&'a mut Option<U>>,
+    down: Pin<&'a mut Option<D>>,
     idle: Idle<'a>,
 }
 
 /// What ends a wait for the pumps.
 enum Event {
     Ended(Direction, Result<(), Fault>),
+    /// The source has broken, and what it had sent is still being delivered (H8).
+    SourceBroke(Direction, io::Error),
     Idle,
     Stopped,
 }
@@ -139,28 +143,29 @@ where
     U: Future<Output = Result<(), Fault>>,
     D: Future<Output = Result<(), Fault>>,
 {
-    async fn run(&mut self, state: &Cell<State>) -> (EndReason, Resets) {
+    async fn run(&mut self) -> (EndReason, Resets) {
         loop {
-            match self.next().await {
+            let (direction, fault) = match self.next().await {
                 Event::Ended(_, Ok(())) if self.up.is_none() && self.down.is_none() => {
                     return (EndReason::Complete, Resets::Neither); // H3
                 }
-                Event::Ended(_, Ok(())) => {} // H2
-                Event::Ended(direction, Err(fault)) => {
-                    state.set(State::Broken);
-                    // Boxed, as all rare waits: an idle session should not carry room for them.
-                    return Box::pin(self.broken(direction, fault)).await;
-                }
-                Event::Idle if state.get() == State::HalfClosed => {
+                Event::Ended(_, Ok(())) => continue, // H2
+                Event::Ended(direction, Err(fault)) => (direction, fault),
+                Event::SourceBroke(direction, error) => (direction, Fault { place: Place::Source, error }),
+                Event::Idle if self.state.get() == State::HalfClosed => {
                     return (EndReason::HalfClosed, Resets::Both);
                 }
                 Event::Idle => return (EndReason::Idle, Resets::Both), // H6
                 Event::Stopped => return (EndReason::Drained, Resets::Both), // H7
-            }
+            };
+            self.state.set(State::Broken);
+            // Boxed, as all rare waits: an idle session should not carry room for them.
+            return Box::pin(self.broken(direction, fault)).await;
         }
     }
 
-    /// H4, H5: a side broke. Delivers what it had sent, stops the direction towards it.
+    /// H4, H5: a side broke. Stops the direction towards it, delivers what it had sent, and waits until that
+    /// has arrived: a reset would overtake and destroy what is still on its way.
     async fn broken(&mut self, direction: Direction, fault: Fault) -> (EndReason, Resets) {
         let side = match (direction, fault.place) {
             (Direction::Up, Place::Source) | (Direction::Down, Place::Sink) => Side::Client,
@@ -168,21 +173,28 @@ where
         };
         let other = match side {
             Side::Client => {
-                self.down = None;
+                self.down.set(None);
                 Side::Endpoint
             }
             Side::Endpoint => {
-                self.up = None;
+                self.up.set(None);
                 Side::Client
             }
         };
         let ring = self.shard.ring.clone();
+        let deadline = clock::now().after(limits::FLUSH_TIME);
         if self.up.is_some() || self.down.is_some() {
             // Whether this ends with an end of stream or an error, and whose, changes nothing any more.
-            let _ = ring.within(FLUSH, self.next()).await;
+            let _ = ring.until(deadline, self.next()).await;
         }
         let reason = reason_of(side, &fault.error);
-        (reason, resets_after(reason, other))
+        let resets = resets_after(reason, other);
+        if resets == Resets::Only(other) {
+            let [client, endpoint] = self.sockets;
+            let socket = if other == Side::Client { client } else { endpoint };
+            ring.until(deadline, acknowledged(self.shard, socket)).await;
+        }
+        (reason, resets)
     }
 
     async fn next(&mut self) -> Event {
@@ -193,19 +205,24 @@ where
         if self.shard.stopping.get() {
             return Poll::Ready(Event::Stopped);
         }
-        if let Some(up) = &mut self.up
-            && let Poll::Ready(result) = up.as_mut().poll(context)
+        if let Some(up) = self.up.as_mut().as_pin_mut()
+            && let Poll::Ready(result) = up.poll(context)
         {
-            self.up = None;
+            self.up.set(None);
             return Poll::Ready(Event::Ended(Direction::Up, result));
         }
-        if let Some(down) = &mut self.down
-            && let Poll::Ready(result) = down.as_mut().poll(context)
+        if let Some(down) = self.down.as_mut().as_pin_mut()
+            && let Poll::Ready(result) = down.poll(context)
         {
-            self.down = None;
+            self.down.set(None);
             return Poll::Ready(Event::Ended(Direction::Down, result));
         }
-        self.idle.poll(context).map(|()| Event::Idle)
+        for (flow, direction) in self.flows.into_iter().zip([Direction::Up, Direction::Down]) {
+            if let Some(error) = flow.source_fault().filter(|_| self.state.get() != State::Broken) {
+                return Poll::Ready(Event::SourceBroke(direction, error));
+            }
+        }
+        self.idle.poll(context, self.state.get(), self.flows).map(|()| Event::Idle)
     }
 }
 
@@ -239,7 +256,7 @@ fn reason_of(side: Side, error: &io::Error) -> EndReason {
 /// Waits until the peer has acknowledged everything sent to it, or all sessions are cut.
 async fn acknowledged(shard: &Shard, socket: &OwnedFd) {
     while socket::unacknowledged(socket) > 0 && !shard.stopping.get() {
-        shard.ring.sleep(FLUSH_LOOK).await;
+        shard.ring.sleep(limits::FLUSH_LOOK).await;
     }
 }
 

@@ -6,16 +6,21 @@
 use std::io;
 
 use super::meter::Meter;
+use crate::limits;
 
 /// The two ends of one direction, and the two ways to move bytes between them.
 pub(super) trait Line {
     /// Bytes received.
     type Chunk: Bytes;
+    /// Keeps account of bytes on the heap.
+    type Held: Held;
 
     /// Waits for the next bytes of the source.
     async fn receive(&mut self) -> io::Result<Got<Self::Chunk>>;
     /// Asks the receiving to stop; what has come still comes, then [`Got::Stopped`].
     fn stop_receiving(&mut self);
+    /// An account for bytes that wait for the sink.
+    fn hold(&self) -> Self::Held;
     /// Sends some bytes to the sink without waiting.
     fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Waits until the sink takes bytes, or is broken.
@@ -42,6 +47,11 @@ pub(super) trait Line {
 pub(super) trait Bytes {
     fn bytes(&self) -> &[u8];
     fn advance(&mut self, n: usize);
+}
+
+/// An account of heap; empty when it is dropped.
+pub(super) trait Held {
+    fn set(&mut self, bytes: usize);
 }
 
 /// See [`Line::receive`].
@@ -137,14 +147,15 @@ fn send_now(line: &mut impl Line, bytes: &mut impl Bytes) -> io::Result<()> {
 }
 
 /// The sink is slower than the source: stops receiving, and sends what has come. While it waits it holds
-/// none of the shard's receive buffers, so that stuck sessions cannot starve the others; what one
-/// receive delivers at once bounds what it holds instead (32 buffers).
+/// none of the shard's receive buffers, so that stuck sessions cannot starve the others, but heap: what one
+/// receive delivers at once (32 buffers), within a bound for all (see `backlog`).
 async fn flush<L: Line>(line: &mut L, first: L::Chunk) -> Result<Next, Fault> {
-    let mut backlog = Backlog::of(first);
+    let mut backlog = Backlog::new(line.hold());
+    backlog.push(first);
     line.stop_receiving();
     let end = loop {
         match line.receive().await {
-            Ok(Got::Data(chunk)) => backlog.bytes.extend_from_slice(chunk.bytes()),
+            Ok(Got::Data(chunk)) => backlog.push(chunk),
             Ok(Got::Stopped) => break Ok(Next::Change),
             Ok(Got::Eof) => break Ok(Next::End),
             Err(error) => break Err(source(error)),
@@ -160,19 +171,25 @@ async fn flush<L: Line>(line: &mut L, first: L::Chunk) -> Result<Next, Fault> {
 }
 
 /// Bytes on the heap that wait for a slow sink.
-struct Backlog {
+struct Backlog<H> {
     bytes: Vec<u8>,
     sent: usize,
+    held: H,
 }
 
-impl Backlog {
-    /// The rest of a chunk, which is given back.
-    fn of(chunk: impl Bytes) -> Self {
-        Self { bytes: chunk.bytes().to_vec(), sent: 0 }
+impl<H: Held> Backlog<H> {
+    fn new(held: H) -> Self {
+        Self { bytes: Vec::new(), sent: 0, held }
+    }
+
+    /// Takes over what is left of a chunk, which is given back.
+    fn push(&mut self, chunk: impl Bytes) {
+        self.bytes.extend_from_slice(chunk.bytes());
+        self.held.set(self.bytes.capacity());
     }
 }
 
-impl Bytes for Backlog {
+impl<H> Bytes for Backlog<H> {
     fn bytes(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
@@ -189,7 +206,7 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<(), Fault> {
         if !line.open_pipe() {
             return Ok(());
         }
-        for _ in 0..FILLS {
+        for _ in 0..limits::SPLICE_FILLS {
             let filled = match line.fill() {
                 // The end, or after FIN an urgent byte that splice(2) does not pass: a receive knows.
                 Ok(0) => {
@@ -206,7 +223,7 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<(), Fault> {
             };
             meter.spliced(filled);
             while drain(line).await? {}
-            if filled < LIKELY_ALL {
+            if filled < limits::SPLICE_LIKELY_ALL {
                 break;
             }
         }
@@ -218,14 +235,6 @@ async fn splice(line: &mut impl Line, meter: &mut Meter) -> Result<(), Fault> {
         line.readable().await.map_err(source)?;
     }
 }
-
-/// Fills in a row before other tasks get their turn: about 4 MiB, one or two milliseconds. Between a fast
-/// source and a fast sink nothing else would ever make this direction wait. With 16 a byte of sixteen
-/// streams cost twice as much (docs/performance.md).
-const FILLS: usize = 64;
-
-/// A fill below this has probably emptied the source: waiting is cheaper than to find out by failing.
-const LIKELY_ALL: usize = 32 * 1024;
 
 /// Drains the pipe by one step. Returns whether bytes are left.
 async fn drain(line: &mut impl Line) -> Result<bool, Fault> {

@@ -1,13 +1,18 @@
 //! A direction between two real sockets.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 
+use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
 
 use super::State;
-use super::pump::{Bytes, Got, Line};
+use super::backlog::Held;
+use super::pump::{self, Bytes, Got, Line};
+use crate::limits;
 use crate::metrics::counters::{EndpointCounters, PortCounters};
 use crate::ring::{Chunk, Pipe, Received, Receives};
 use crate::shard::proxy::Guard;
@@ -19,6 +24,8 @@ pub(super) struct Flow<'a> {
     direction: Direction,
     accepted: Cell<u64>,
     delivered: Cell<u64>,
+    /// The error number with which the source has broken.
+    source_fault: Cell<Option<i32>>,
     port: &'a PortCounters,
     endpoint: &'a EndpointCounters,
     state: &'a Cell<State>,
@@ -44,7 +51,8 @@ impl<'a> Flow<'a> {
         endpoint: &'a EndpointCounters,
         state: &'a Cell<State>,
     ) -> Self {
-        Self { direction, accepted: Cell::new(0), delivered: Cell::new(0), port, endpoint, state }
+        let (accepted, delivered) = (Cell::new(0), Cell::new(0));
+        Self { direction, accepted, delivered, source_fault: Cell::new(None), port, endpoint, state }
     }
 
     /// Bytes handed to the sink's socket.
@@ -55,6 +63,11 @@ impl<'a> Flow<'a> {
     /// Bytes taken from the source's socket and never handed to the sink's.
     pub(super) fn lost(&self) -> u64 {
         self.accepted.get().saturating_sub(self.delivered.get())
+    }
+
+    /// How the source has broken, although the direction goes on for what came before.
+    pub(super) fn source_fault(&self) -> Option<io::Error> {
+        self.source_fault.get().map(io::Error::from_raw_os_error)
     }
 
     fn accept(&self, n: usize) {
@@ -83,27 +96,71 @@ impl<'a> Wire<'a> {
     }
 }
 
-impl Line for Wire<'_> {
+impl Wire<'_> {
+    /// Waits until the sink takes bytes, or is broken. After a moment with an eye on the source, which may break
+    /// while nobody receives from it (H8).
+    async fn room(&self) -> io::Result<()> {
+        let ring = &self.shard.ring;
+        let mut room = ring.poll(self.to, libc::POLLOUT);
+        if let Some(result) = ring.within(limits::BLOCKED_LOOK, &mut room).await {
+            return result.map(drop);
+        }
+        // Errors and hang-ups complete every poll; so does FIN, and behind it nothing is of interest.
+        let mut broken = Some(ring.poll(self.from, 0));
+        std::future::poll_fn(|context| {
+            if let Some(poll) = &mut broken
+                && Pin::new(poll).poll(context).is_ready()
+            {
+                broken = None;
+                self.look_at_source();
+            }
+            Pin::new(&mut room).poll(context).map(|result| result.map(drop))
+        })
+        .await
+    }
+
+    fn look_at_source(&self) {
+        let error = rustix::net::sockopt::socket_error(self.from).map_or(None, Result::err);
+        // A reset that came behind a FIN is EPIPE.
+        if let Some(error) = error.filter(|error| *error != Errno::PIPE) {
+            self.flow.source_fault.set(Some(error.raw_os_error()));
+        }
+    }
+}
+
+impl<'a> Line for Wire<'a> {
     type Chunk = Chunk;
+    type Held = Held<'a>;
 
     async fn receive(&mut self) -> io::Result<Got<Chunk>> {
         if self.guard.is_watching() {
             // Boxed: few Services ask for it.
             Box::pin(self.guard.wait(self.shard, self.from)).await?;
         }
-        match self.receives.next().await {
+        let received = std::future::poll_fn(|context| {
+            self.receives.spare(self.shard.backlog.is_used_up());
+            self.receives.poll_next(context)
+        });
+        match received.await {
             Received::Data(chunk) => {
                 self.flow.accept(chunk.len());
                 Ok(Got::Data(chunk))
             }
             Received::Eof => Ok(Got::Eof),
             Received::Stopped => Ok(Got::Stopped),
-            Received::Failed(error) => Err(error),
+            Received::Failed(error) => {
+                self.flow.source_fault.set(error.raw_os_error());
+                Err(error)
+            }
         }
     }
 
     fn stop_receiving(&mut self) {
         self.receives.stop();
+    }
+
+    fn hold(&self) -> Held<'a> {
+        Held::nothing(self.shard)
     }
 
     fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -113,7 +170,8 @@ impl Line for Wire<'_> {
     }
 
     async fn writable(&mut self) -> io::Result<()> {
-        self.shard.ring.poll(self.to, libc::POLLOUT).await.map(drop)
+        // Boxed: at any time few sessions wait for this, and the others should not carry room for it.
+        Box::pin(self.room()).await
     }
 
     async fn readable(&mut self) -> io::Result<()> {
@@ -172,6 +230,12 @@ impl Line for Wire<'_> {
 impl Drop for Wire<'_> {
     fn drop(&mut self) {
         self.abandon();
+    }
+}
+
+impl pump::Held for Held<'_> {
+    fn set(&mut self, bytes: usize) {
+        Held::set(self, bytes);
     }
 }
 

@@ -1,5 +1,6 @@
 use std::os::unix::fs::symlink;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 

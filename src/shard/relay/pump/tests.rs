@@ -1,6 +1,6 @@
 //! The pump against a byte model: any script of short reads and writes, would-block, ends and errors.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -82,8 +82,15 @@ impl Model {
     }
 }
 
+impl Held for Rc<Cell<usize>> {
+    fn set(&mut self, bytes: usize) {
+        Cell::set(self, bytes);
+    }
+}
+
 impl Line for Model {
     type Chunk = Piece;
+    type Held = Rc<Cell<usize>>;
 
     async fn receive(&mut self) -> io::Result<Got<Piece>> {
         assert!(self.pipe.as_ref().is_none_or(Vec::is_empty), "received past bytes in the pipe");
@@ -103,6 +110,10 @@ impl Line for Model {
 
     fn stop_receiving(&mut self) {
         self.stopping = true;
+    }
+
+    fn hold(&self) -> Self::Held {
+        Rc::default()
     }
 
     fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -278,6 +289,7 @@ struct Torrent {
 
 impl Line for Torrent {
     type Chunk = Piece;
+    type Held = Rc<Cell<usize>>;
 
     async fn receive(&mut self) -> io::Result<Got<Piece>> {
         if std::mem::take(&mut self.stopping) {
@@ -291,6 +303,10 @@ impl Line for Torrent {
     fn stop_receiving(&mut self) {
         self.stopping = true;
     }
+    fn hold(&self) -> Self::Held {
+        Rc::default()
+    }
+
     fn try_send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
