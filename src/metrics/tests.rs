@@ -134,6 +134,7 @@ fn a_page_adds_up_what_the_shards_counted() {
         port.refused.of(Refusal::NoEndpoints).add(2);
         port.ended.of(EndReason::ClientReset).add(3);
         port.bytes.up.add(100);
+        port.client_kept.add(1);
         port.times.connected(700);
         port.times.connected(40_000_000);
         port.times.ended(2_000_000);

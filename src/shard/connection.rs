@@ -48,10 +48,9 @@ async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     let mut session = Session::new(&shard, &frontend);
     let outcome = match session.admit(&client).await {
         Err(refusal) => Err(refusal),
-        Ok(()) => {
-            let preamble = session.preamble(&client);
+        Ok(Start { preamble, guard }) => {
             let caller = Caller { client: session.client, socket: &client, preamble: &preamble };
-            connect(&shard, &frontend, &caller).await
+            connect(&shard, &frontend, &caller).await.map(|connected| (connected, guard))
         }
     };
     match outcome {
@@ -59,9 +58,8 @@ async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
             session.log(&client, Outcome::Refused(refusal));
             socket::reset(client);
         }
-        Ok(connected) => {
+        Ok((connected, guard)) => {
             session.connected(&connected);
-            let guard = session.guard();
             let ending =
                 relay(&shard, &frontend.port, &connected.endpoint, &client, &connected.socket, guard).await;
             session.ended(&ending);
@@ -71,13 +69,18 @@ async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     }
 }
 
+/// What an admitted client begins with.
+struct Start {
+    /// What the pod gets before the first byte of the client.
+    preamble: Vec<u8>,
+    guard: Guard,
+}
+
 /// What is known of a connection beside its sockets. Dropping it is the end of the accounting (S1).
 struct Session<'a> {
     shard: &'a Shard,
     frontend: &'a Frontend,
     client: ClientAddr,
-    /// What the peer in front of us said, where it has to say something.
-    told: Option<Header>,
     endpoint: Option<Arc<Endpoint>>,
     accepted_micros: u64,
     connect_micros: u64,
@@ -93,7 +96,6 @@ impl<'a> Session<'a> {
             shard,
             frontend,
             client: ClientAddr(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
-            told: None,
             endpoint: None,
             accepted_micros: clock::now_micros(),
             connect_micros: 0,
@@ -104,36 +106,33 @@ impl<'a> Session<'a> {
     }
 
     /// Learns who the client is, and takes a place for it. Waiting for a header takes a place of the Service.
-    async fn admit(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
+    async fn admit(&mut self, client: &OwnedFd) -> Result<Start, Refusal> {
         let port = &self.frontend.port;
         self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
         let mut admission = port.try_enter()?;
-        if port.proxy.trusts(self.client.0.ip()) {
-            let header = Box::pin(proxy::receive(self.shard, client)).await?;
-            if let Header::Proxied { source, .. } = header {
-                self.client = ClientAddr(source);
-            }
-            self.told = Some(header);
+        let told = if port.proxy.trusts(self.client.0.ip()) {
+            Some(Box::pin(proxy::receive(self.shard, client)).await?)
+        } else {
+            None
+        };
+        if let Some(Header::Proxied { source, .. }) = told {
+            self.client = ClientAddr(source);
         }
         admission.settle(port, self.client)?;
         self.admission = Some(admission);
-        Ok(())
+        // Who may not send a header is watched.
+        let guard = if told.is_some() || port.proxy.accept.is_empty() { Guard::default() } else { Guard::watching() };
+        Ok(Start { preamble: self.preamble(told, client), guard })
     }
 
     /// What the pod gets before the first byte of the client.
-    fn preamble(&self, client: &OwnedFd) -> Vec<u8> {
+    fn preamble(&self, told: Option<Header>, client: &OwnedFd) -> Vec<u8> {
         let Some(version) = self.frontend.port.proxy.send else { return Vec::new() };
-        let header = self.told.or_else(|| {
+        let header = told.or_else(|| {
             let destination = socket::local(client).ok()?;
             Some(Header::Proxied { source: self.client.0, destination })
         });
         proxy::write(header.unwrap_or(Header::Local), version)
-    }
-
-    /// Who may not send a header is watched.
-    fn guard(&self) -> Guard {
-        let anyone = self.frontend.port.proxy.accept.is_empty();
-        if anyone || self.told.is_some() { Guard::default() } else { Guard::watching() }
     }
 
     fn connected(&mut self, connected: &Connected) {

@@ -155,6 +155,8 @@ fn haproxy_and_nginx_in_front_are_believed() {
         client.read_to_string(&mut name).unwrap();
         assert_eq!(name, "pod\n", "{program} {line}");
         let address = client.local_addr().unwrap().to_string();
+        // Its end is what ends the session.
+        drop(client);
         until("the client of the client is in the access log", || {
             ringport.sessions().iter().any(|session| session.client() == address).then_some(())
         });

@@ -73,9 +73,13 @@ impl Scene {
     }
 
     fn start_through(&self, program: &[&str], args: &[&str]) -> Ringport {
+        self.start_in(&self.world, program, args)
+    }
+
+    fn start_in(&self, world: &World, program: &[&str], args: &[&str]) -> Ringport {
         self.lab.node.run(|| {
             let args = [&["--node-name", "node"], args].concat();
-            let ringport = Ringport::spawn_through(&self.world, program, &args);
+            let ringport = Ringport::spawn_through(world, program, &args);
             ringport.wait_ready();
             ringport
         })
@@ -255,9 +259,11 @@ fn where_it_is_not_possible_the_service_works_and_says_what_the_pod_sees() {
     // Two on one node: the second has to do without, and takes nothing from the first.
     let first = scene.start(&["--transparent"]);
     let during = scene.rules();
-    scene.world.apply("web", &manifests(scene.world.port(), "Local", 1, ""));
+    let others = World::new();
+    let addresses = format!("  externalIPs: [\"{}\", \"{}\"]\n", EXTERNAL[0], EXTERNAL[1]);
+    others.apply("web", &manifests(others.port(), "Local", 1, "").replace(&addresses, ""));
     for args in [&["--transparent"][..], &[]] {
-        let second = scene.start(args);
+        let second = scene.start_in(&others, &["env"], args);
         assert!(second.log().contains("pods see the address of this node"), "{}", second.log());
         drop(second);
         assert_eq!(scene.rules(), during, "{args:?}");
