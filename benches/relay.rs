@@ -59,6 +59,7 @@ fn balancer(pod: SocketAddr, splice: bool) -> (Arc<Plane>, SocketAddr) {
         port: Arc::new(PortRoute::new(state, PortSettings::default())),
         from_node: targets.clone(),
         targets,
+        keeps_client: false,
     };
     plane.publish(RoutingSnapshot::new(1, [(key, Arc::new(frontend))].into_iter().collect()));
     while plane.applied() < 1 {

@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod addresses;
 mod client_address;
 mod feed;
 pub mod logging;
+mod plan;
 pub mod served;
 mod shards;
 
@@ -25,21 +27,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
 use crate::admin::{self, State};
-use crate::config::{Config, NodePortAddresses, print_duration};
+use crate::config::{Config, print_duration};
 use crate::control::Control;
 use crate::limits;
-use crate::net::addresses::{self, Listen};
 use crate::net::machine::{self, Facts};
 use crate::problem::{Problem, Severity};
-use crate::route::compile::{self, CompileOptions};
+use crate::route::compile::CompileOptions;
 use crate::route::plane::{Phase, Plane};
 use crate::route::port::PortSettings;
 use crate::shard;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
 use access_log::AccessLog;
+use addresses::Addresses;
 use client_address::ClientAddress;
 use feed::Feed;
+use plan::Plan;
 
 /// Why the program ends before it is asked to.
 #[derive(Debug, thiserror::Error)]
@@ -126,18 +129,18 @@ async fn control(
     let changed = changes.clone();
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
+    let mut addresses = Addresses::follow(&config.nodeport_addresses);
     let options = CompileOptions { not_transparent: clients.why_not(), ..compile_options(config) };
     let control = Control::new(plane.clone(), options);
-    let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone());
+    let plan = Plan::new(config, facts);
+    let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone(), plan);
     feed.reload();
 
     let log = match &config.access_log {
         Some(path) => Some(open_access_log(path, &state)?),
         None => None,
     };
-    let max_connections = plan_connections(config, facts, &plane);
-    state.set_max_connections(max_connections);
-    let options = shards::options(config, placement, max_connections, facts.nofile);
+    let options = shards::options(config, placement, facts.nofile);
     let options = shard::Options { transparent: clients.families(), ..options };
     let shards = shard::start(&options, &plane)?;
     state.on_shards_started();
@@ -148,7 +151,7 @@ async fn control(
         None => {
             tell(config, &state);
             on_serving(&state, &feed.store);
-            run(&mut feed, &changes, &mut signals, &mut ended, log.as_ref()).await
+            run(&mut feed, &changes, &mut addresses, &mut signals, &mut ended, log.as_ref()).await
         }
     };
     let result = match failed {
@@ -176,6 +179,7 @@ async fn until_applied(plane: &Plane, ended: &mut oneshot::Receiver<io::Result<(
 async fn run(
     feed: &mut Feed,
     changes: &Notify,
+    addresses: &mut Addresses<'_>,
     signals: &mut Signals,
     ended: &mut oneshot::Receiver<io::Result<()>>,
     log: Option<&AccessLog>,
@@ -192,6 +196,7 @@ async fn run(
                 settle(changes).await;
                 feed.reload();
             }
+            found = addresses.next() => feed.move_node_ports(found),
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
         }
     }
@@ -258,7 +263,7 @@ fn why_ended(joined: Joined) -> io::Error {
 /// How the objects are compiled on this machine.
 pub fn compile_options(config: &Config) -> CompileOptions {
     CompileOptions {
-        nodeport_addresses: node_port_addresses(config),
+        nodeport_addresses: addresses::at_start(&config.nodeport_addresses),
         cluster_ips: config.cluster_ips,
         defaults: PortSettings {
             max_connections: config.max_connections_per_service,
@@ -276,46 +281,6 @@ pub fn store_options(config: &Config) -> store::Options {
         cluster_ip_range: config.service_cluster_ip_range,
         node_name: config.node_name.clone().unwrap_or_else(machine::hostname).into(),
     }
-}
-
-/// Where node ports listen, now.
-pub fn node_port_addresses(config: &Config) -> compile::NodePortAddresses {
-    let listen = match &config.nodeport_addresses {
-        NodePortAddresses::All => Listen::Everywhere,
-        NodePortAddresses::Primary => Listen::On(addresses::primary()),
-        NodePortAddresses::Cidrs(cidrs) => {
-            let all = addresses::all().unwrap_or_else(|error| {
-                tracing::error!(%error, "the addresses of this node cannot be read");
-                Vec::new()
-            });
-            addresses::select(cidrs, &all)
-        }
-    };
-    match listen {
-        Listen::Everywhere => compile::NodePortAddresses::All,
-        Listen::On(addresses) => {
-            if addresses.is_empty() {
-                tracing::warn!(
-                    "no address of this node matches --nodeport-addresses: no node port is served"
-                );
-            }
-            compile::NodePortAddresses::Only(addresses)
-        }
-    }
-}
-
-/// Sessions at a time, from the limit on open files and from what is to be served.
-fn plan_connections(config: &Config, facts: &Facts, plane: &Plane) -> u32 {
-    let snapshot = plane.snapshot.load();
-    let ports = snapshot.frontends().keys().map(|key| key.port);
-    let privileged = machine::check_privileged(facts, ports);
-    let planned =
-        machine::plan_connections(facts.nofile, plane.shards(), snapshot.frontends().len(), config.splice);
-    let files = machine::check_files(facts.nofile, config.max_connections, planned);
-    for problem in privileged.iter().chain(&files) {
-        tracing::warn!("{problem}");
-    }
-    config.max_connections.unwrap_or(planned)
 }
 
 fn open_access_log(path: &str, state: &Rc<State>) -> Result<AccessLog, Error> {

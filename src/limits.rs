@@ -122,6 +122,14 @@ pub const CHANGE_PAUSES: u32 = 25;
 /// one holds about 2 KiB.
 pub const WATCH_LOG: usize = 20_000;
 
+/// Unknown and repeated fields that a request is told of, as the API server does.
+pub const STRICT_PROBLEMS: usize = 100;
+
+/// Operations of one JSON patch, as the API server has it.
+pub const JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// Bytes that the copies of one JSON patch may add, as the API server has it: copies of copies grow exponentially.
+pub const JSON_PATCH_COPIED: usize = 3 * 1024 * 1024;
 /// The time that bytes have to arrive which a side had sent before it broke; then the other side is reset.
 pub const FLUSH_TIME: Duration = Duration::from_secs(5);
 
@@ -208,6 +216,10 @@ pub const SPLICE_LIKELY_ALL: usize = 32 * 1024;
 /// would be waited for in a spin.
 pub const IDLE_LOOK_LEAST: Duration = Duration::from_millis(1);
 
+/// After a change of the node's addresses, the pause before they are read: an address comes with its routes, and
+/// DHCP exchanges one for another.
+pub const ADDRESS_PAUSE: Duration = Duration::from_millis(50);
+
 // === Manifests and the demo ===
 
 /// A change of a file this young may be followed by another one with the same timestamp.
@@ -221,3 +233,7 @@ pub const DEMO_REQUEST_BYTES: u64 = 64 << 20;
 
 /// Node ports that the demo tries where others are taken.
 pub const DEMO_PORTS_TRIED: usize = 20;
+
+/// Managers of one object that have changed it by other means than apply, as the API server has it: those before
+/// them are put together.
+pub const UPDATE_MANAGERS: usize = 10;

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::logging::Reporter;
+use super::plan::Plan;
 use crate::admin::{Seen, State};
 use crate::control::Control;
 use crate::limits;
 use crate::problem::{Problem, Severity};
+use crate::route::compile::NodePortAddresses;
 use crate::source::manifests::Manifests;
 use crate::store::Store;
 
@@ -18,12 +20,19 @@ pub(super) struct Feed {
     pub(super) store: Store,
     pub(super) control: Control,
     pub(super) state: Rc<State>,
+    plan: Plan,
     reporter: Reporter,
 }
 
 impl Feed {
-    pub(super) fn new(manifests: Manifests, store: Store, control: Control, state: Rc<State>) -> Self {
-        Self { manifests, store, control, state, reporter: Reporter::default() }
+    pub(super) fn new(
+        manifests: Manifests,
+        store: Store,
+        control: Control,
+        state: Rc<State>,
+        plan: Plan,
+    ) -> Self {
+        Self { manifests, store, control, state, plan, reporter: Reporter::default() }
     }
 
     /// Reads what has changed and puts it in force.
@@ -34,6 +43,25 @@ impl Feed {
         let mut new = self.manifests.reload(&mut self.store);
         new.extend(self.control.apply(self.store.world()));
         self.finish(&new, before, began);
+    }
+
+    /// Serves node ports on other addresses, if they are others.
+    pub(super) fn move_node_ports(&mut self, addresses: NodePortAddresses) {
+        let text = match &addresses {
+            NodePortAddresses::All => "every address".to_owned(),
+            NodePortAddresses::Only(some) if some.is_empty() => "no address: none matches".to_owned(),
+            NodePortAddresses::Only(some) => {
+                some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            }
+        };
+        if self.control.set_nodeport_addresses(addresses) {
+            tracing::info!("the addresses of this node have changed: node ports are served on {text}");
+            self.state.on_queued(Seen::now());
+            let began = crate::clock::now_micros();
+            let before = self.control.generation();
+            let new = self.control.apply(self.store.world());
+            self.finish(&new, before, began);
+        }
     }
 
     /// Tries again what could not be done before.
@@ -57,6 +85,7 @@ impl Feed {
         self.state.on_synced(Seen::now(), problems, failing);
         let generation = self.control.generation();
         if generation != before {
+            self.plan.apply(&self.state);
             tokio::task::spawn_local(time_until_applied(self.state.clone(), generation, began));
         }
     }

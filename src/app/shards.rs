@@ -27,17 +27,11 @@ pub(super) fn placement(config: &Config, cores: &[usize], granted: usize) -> Vec
 }
 
 /// The options of the data plane, where this many files may be open.
-pub(super) fn options(
-    config: &Config,
-    placement: Vec<Option<usize>>,
-    max_connections: u32,
-    nofile: u64,
-) -> shard::Options {
+pub(super) fn options(config: &Config, placement: Vec<Option<usize>>, nofile: u64) -> shard::Options {
     let pipes = machine::plan_pipes(nofile, placement.len());
     let nonzero = |time: Duration| (!time.is_zero()).then_some(time);
     shard::Options {
         placement,
-        max_connections: u64::from(max_connections),
         connect_timeout: config.connect_timeout,
         idle_timeout: config.idle_timeout,
         half_closed_timeout: config.half_closed_timeout,
@@ -77,19 +71,19 @@ mod tests {
 
     #[test]
     fn pipes_leave_descriptors_for_sessions() {
-        let options = options(&Config::defaults().unwrap(), vec![None; 4], 1, 1024);
+        let options = options(&Config::defaults().unwrap(), vec![None; 4], 1024);
         assert!(4 * 2 * options.pipes <= 1024 / 4, "{} pipes a shard", options.pipes);
     }
 
     #[test]
     fn zero_turns_probes_and_the_user_timeout_off() {
         let mut config = Config::defaults().unwrap();
-        let tcp = options(&config, vec![None], 1, 1024).tcp;
+        let tcp = options(&config, vec![None], 1024).tcp;
         let keepalive = tcp.keepalive.unwrap();
         assert_eq!((keepalive.time.as_secs(), keepalive.interval.as_secs(), keepalive.probes), (60, 10, 6));
         assert_eq!(tcp.user_timeout, Some(Duration::from_secs(30)));
         (config.keepalive_time, config.user_timeout) = (Duration::ZERO, Duration::ZERO);
-        let tcp = options(&config, vec![None], 1, 1024).tcp;
+        let tcp = options(&config, vec![None], 1024).tcp;
         assert!(tcp.keepalive.is_none() && tcp.user_timeout.is_none());
     }
 }

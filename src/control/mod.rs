@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::control::reserve::Reservations;
 use crate::k8s::model::World;
 use crate::problem::Problem;
-use crate::route::compile::{CompileOptions, Compiled, Compiler};
+use crate::route::compile::{CompileOptions, Compiled, Compiler, NodePortAddresses};
 use crate::route::plane::Plane;
 use crate::route::snapshot::RoutingSnapshot;
 use crate::types::Protocol;
@@ -64,6 +64,11 @@ impl Control {
         }
         self.reservations.release(self.plane.applied());
         self.new_problems()
+    }
+
+    /// Node ports are to be served on these addresses, with the next world. Returns whether they are others.
+    pub fn set_nodeport_addresses(&mut self, addresses: NodePortAddresses) -> bool {
+        self.compiler.set_nodeport_addresses(addresses)
     }
 
     /// Tries again to hold the ports that could not be held, and lets go of those that no shard uses any

@@ -123,7 +123,7 @@ impl Failure {
         let (why, hint) = explain(key, error, owners);
         let problem = Problem {
             object: Some(format!("Service {}", service.service)),
-            hint: Some(hint.to_owned()),
+            hint: Some(hint),
             ..Problem::error(format!("{key} of port {service} cannot be served: {why}"))
         };
         Self { service, errno: error.raw_os_error(), problem }
@@ -131,25 +131,29 @@ impl Failure {
 }
 
 /// Why a port cannot be held, and what to do.
-fn explain(key: FrontendKey, error: &io::Error, owners: &mut Owners) -> (String, &'static str) {
+fn explain(key: FrontendKey, error: &io::Error, owners: &mut Owners) -> (String, String) {
     match Errno::from_io_error(error) {
         Some(Errno::ADDRINUSE) => {
             let owner = owners.of_port(key.port).unwrap_or("another socket");
             let hint = "stop it or choose another port; it is tried again every second";
-            (format!("the port is taken by {owner}"), hint)
+            (format!("the port is taken by {owner}"), hint.to_owned())
         }
         Some(Errno::ACCESS) => (
             "ports this low need a right that this process lacks".to_owned(),
-            "grant CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start",
+            format!(
+                "run `setcap cap_net_bind_service=ep` on the binary, give the container NET_BIND_SERVICE, or run `sysctl \
+                 -w net.ipv4.ip_unprivileged_port_start={}`; it is tried again every second",
+                key.port
+            ),
         ),
         Some(Errno::ADDRNOTAVAIL) => {
-            ("the address is not available on this node".to_owned(), "add it to an interface")
+            ("the address is not available on this node".to_owned(), "add it to an interface".to_owned())
         }
         Some(Errno::MFILE | Errno::NFILE) => (
             "no file descriptor is free".to_owned(),
-            "raise the limit on open files (ulimit -n, LimitNOFILE=)",
+            "raise the limit on open files (ulimit -n, LimitNOFILE=)".to_owned(),
         ),
-        _ => (error.to_string(), "it is tried again every second"),
+        _ => (error.to_string(), "it is tried again every second".to_owned()),
     }
 }
 
@@ -172,7 +176,7 @@ mod tests {
     fn every_reason_says_what_and_what_to_do() {
         let start = "Service default/web: TCP *:80 of port default/web:http cannot be served: ";
         for (errno, says) in [
-            (Errno::ACCESS, "CAP_NET_BIND_SERVICE"),
+            (Errno::ACCESS, "ip_unprivileged_port_start=80"),
             (Errno::ADDRNOTAVAIL, "add it to an interface"),
             (Errno::MFILE, "ulimit -n"),
             (Errno::NFILE, "ulimit -n"),

@@ -12,6 +12,9 @@ use crate::types::NamespacedName;
 /// The namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// Annotation of objects that come from a manifest file: its path and the line.
+pub const FILE_ANNOTATION: &str = "ringport.io/file";
+
 /// Namespace and name, whether valid or not; for objects without namespace it stays empty.
 pub fn key(meta: &ObjectMeta, namespaced: bool) -> NamespacedName {
     let namespace = match meta.namespace.as_deref() {

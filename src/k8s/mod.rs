@@ -7,8 +7,12 @@
 //! - [`meta`], [`names`], [`ip`], [`field`] the rules and messages that they share
 //! - [`model`] what is left of them for a proxy
 //! - [`resource`] the kinds as an API names them
-//! - [`table`] Services as `kubectl get services` prints them
+//! - [`patch`] changes of a part of an object
+//! - [`selector`] which objects a list or a watch is about
+//! - [`table`] objects as `kubectl get` prints them
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod decode;
 pub mod field;
 pub mod ip;
@@ -16,8 +20,10 @@ pub mod meta;
 pub mod model;
 pub mod names;
 pub mod node;
+pub mod patch;
 pub mod pod;
 pub mod resource;
+pub mod selector;
 pub mod service;
 pub mod slice;
 pub mod table;

@@ -21,6 +21,15 @@ const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
 
+/// Fills in what is left out (pkg/apis/discovery/v1/defaults.go).
+pub fn set_defaults(slice: &mut serde_json::Value) {
+    let ports = slice.get_mut("ports").and_then(serde_json::Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter_map(serde_json::Value::as_object_mut) {
+        port.entry("name").or_insert_with(|| "".into());
+        port.entry("protocol").or_insert_with(|| "TCP".into());
+    }
+}
+
 /// Validates a slice. Without an error among `problems` there is a slice, unless it is of no use to a
 /// proxy: of a type other than IPv4 and IPv6, or of no Service.
 pub fn read(

@@ -129,6 +129,8 @@ pub struct ShardCounters {
     pub accepted: Counter,
     /// Accepts that failed (EMFILE, ENFILE, ENOMEM, ECONNABORTED …).
     pub accept_errors: Counter,
+    /// Times a listener left its queue alone, as the process was out of descriptors or memory.
+    pub accept_backoffs: Counter,
     /// Connections refused because a limit of the process was reached.
     pub limited: Counter,
     /// What its relay ring counts.

@@ -376,6 +376,13 @@ pub static METRICS: &[Metric] = &[
         read: Read::Shard(|shard| shard.accept_errors.get()),
     },
     Metric {
+        name: "ringport_shard_accept_backoffs_total",
+        kind: "counter",
+        help: "Times a listener refused what waited and paused, as the process was out of descriptors or memory.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.accept_backoffs.get()),
+    },
+    Metric {
         name: "ringport_shard_connections_limited_total",
         kind: "counter",
         help: "Connections refused because a limit of the process was reached.",
@@ -402,6 +409,13 @@ pub static METRICS: &[Metric] = &[
         help: "Receives that found no free buffer and were armed again.",
         labels: &[],
         read: Read::Shard(|shard| shard.ring.no_buffers.get()),
+    },
+    Metric {
+        name: "ringport_shard_bytes_orphaned_total",
+        kind: "counter",
+        help: "Bytes received for sessions that were already over: lost, and in no session's account.",
+        labels: &[],
+        read: Read::Shard(|shard| shard.ring.bytes_orphaned.get()),
     },
     Metric {
         name: "ringport_shard_pipes",

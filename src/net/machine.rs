@@ -36,10 +36,6 @@ pub struct Facts {
     pub local_ports: Option<RangeInclusive<u16>>,
     /// sysctl net.ipv4.ip_local_reserved_ports
     pub reserved_ports: Vec<RangeInclusive<u16>>,
-    /// The first port that anyone may bind: sysctl net.ipv4.ip_unprivileged_port_start.
-    pub unprivileged_port: u16,
-    /// Whether this process may bind the ports below it (CAP_NET_BIND_SERVICE).
-    pub may_bind_privileged: bool,
 }
 
 impl Facts {
@@ -60,18 +56,9 @@ impl Facts {
             reserved_ports: sysctl("net/ipv4/ip_local_reserved_ports")
                 .map(|v| port_list(&v))
                 .unwrap_or_default(),
-            unprivileged_port: sysctl("net/ipv4/ip_unprivileged_port_start")
-                .and_then(|v| v.trim().parse().ok())
-                .unwrap_or(1024),
-            may_bind_privileged: field(&status, "CapEff:")
-                .and_then(|caps| u64::from_str_radix(caps, 16).ok())
-                .is_some_and(|caps| caps & (1 << CAP_NET_BIND_SERVICE) != 0),
         }
     }
 }
-
-/// linux/capability.h
-const CAP_NET_BIND_SERVICE: u32 = 10;
 
 /// The name of this host.
 pub fn hostname() -> String {
@@ -169,25 +156,6 @@ fn check_local_ports(facts: &Facts, node_ports: &RangeInclusive<u16>) -> Option<
             local.start(),
             local.end()
         ))
-    })
-}
-
-/// A warning where ports are to be bound that this process may not bind.
-pub fn check_privileged(facts: &Facts, ports: impl IntoIterator<Item = u16>) -> Option<Problem> {
-    if facts.may_bind_privileged {
-        return None;
-    }
-    let mut ports: Vec<u16> = ports.into_iter().filter(|port| *port < facts.unprivileged_port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let lowest = *ports.first()?;
-    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
-    Some(Problem {
-        hint: Some(format!(
-            "run `setcap cap_net_bind_service=ep` on the binary, give the container NET_BIND_SERVICE, or run \
-             `sysctl -w net.ipv4.ip_unprivileged_port_start={lowest}`"
-        )),
-        ..Problem::warning(format!("this process may not listen on privileged ports: {}", list.join(", ")))
     })
 }
 
@@ -294,8 +262,6 @@ mod tests {
             nofile: 1 << 20,
             local_ports: Some(32_768..=60_999),
             reserved_ports: Vec::new(),
-            unprivileged_port: 1024,
-            may_bind_privileged: false,
         }
     }
 
@@ -355,19 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn privileged_ports_need_the_capability() {
-        let text = |facts: &Facts, ports: &[u16]| {
-            check_privileged(facts, ports.iter().copied()).map(|p| p.to_string()).unwrap_or_default()
-        };
-        let found = text(&good(), &[443, 80, 30_008, 80]);
-        assert!(found.contains("privileged ports: 80, 443"), "{found}");
-        assert!(found.contains("ip_unprivileged_port_start=80"), "{found}");
-        assert_eq!(text(&good(), &[30_008, 1024]), "");
-        assert_eq!(text(&Facts { may_bind_privileged: true, ..good() }, &[80]), "");
-        assert_eq!(text(&Facts { unprivileged_port: 0, ..good() }, &[80]), "");
-    }
-
-    #[test]
     fn sessions_are_planned_from_the_limit_on_files() {
         // 20,000 - 256 reserved - 3 for the frontend - 2048 for pipes, two a session.
         assert_eq!(plan_connections(20_000, 2, 1, true), 8_846);
@@ -400,8 +353,7 @@ mod tests {
 
     #[test]
     fn the_forms_of_proc_are_read() {
-        let status = "Name:\tx\nCapEff:\t0000000000000400\nSeccomp:\t2\n";
-        assert_eq!(field(status, "CapEff:"), Some("0000000000000400"));
+        let status = "Name:\tx\nSeccomp:\t2\n";
         assert_eq!(field(status, "Seccomp:"), Some("2"));
         assert_eq!(two_ports("32768\t60999\n"), Some(32_768..=60_999));
         assert_eq!(two_ports("x"), None);

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod addresses;
+pub mod changes;
 pub mod hold;
 pub mod machine;
 pub mod replies;

@@ -41,16 +41,6 @@ impl Default for TcpOptions {
     }
 }
 
-/// Whose connections a listening socket takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Anyone's.
-    Everyone,
-    /// Those that this node makes, whatever its address: they come over the loopback interface. The kernel refuses
-    /// the others, as if nobody listened.
-    ThisNode,
-}
-
 /// A listening socket for one shard: one of a SO_REUSEPORT group. What accepted connections inherit
 /// (TCP_NODELAY, keepalive) is set here, once. The address need not be on an interface (IP_FREEBIND).
 ///
@@ -58,24 +48,21 @@ pub enum Reach {
 ///
 /// # Errors
 /// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
-pub fn listen(address: SocketAddr, reach: Reach, options: &TcpOptions) -> io::Result<OwnedFd> {
-    match listen_on(address, reach, options) {
+pub fn listen(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
+    match listen_on(address, options) {
         Err(error) if address.ip().is_unspecified() && no_ipv6(&error) => {
-            listen_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), reach, options)
+            listen_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), options)
         }
         result => result,
     }
 }
 
-fn listen_on(address: SocketAddr, reach: Reach, options: &TcpOptions) -> io::Result<OwnedFd> {
+fn listen_on(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_reuse_address(true)?;
     allow_any_address(&socket, address.ip())?;
     set_connection_options(&socket, options)?;
-    if reach == Reach::ThisNode {
-        socket.bind_device(Some(b"lo"))?;
-    }
     socket.bind(&address.into())?;
     socket.listen(limits::LISTEN_BACKLOG)?;
     Ok(socket.into())

@@ -74,6 +74,8 @@ pub struct RingCounters {
     pub completions: Counter,
     /// Receives that found no free buffer (ENOBUFS) and were armed again.
     pub no_buffers: Counter,
+    /// Bytes received for operations that were given up.
+    pub bytes_orphaned: Counter,
     /// Pipes open: a gauge.
     pub pipes: Counter,
 }
@@ -96,6 +98,10 @@ impl RelayRing {
             .setup_submit_all()
             .setup_cqsize(limits::RING_COMPLETIONS)
             .build(limits::RING_ENTRIES)?;
+        Self::over(ring, counters)
+    }
+
+    fn over(ring: IoUring, counters: Arc<RingCounters>) -> io::Result<Ring> {
         let buffers = Buffers::new(&ring.submitter())?;
         Ok(Rc::new(Self {
             inner: RefCell::new(Inner { ring, slots: Slots::default(), buffers }),
@@ -127,23 +133,28 @@ impl RelayRing {
     /// Closes a descriptor, in order behind all operations queued for it (O4).
     pub fn close(&self, fd: OwnedFd) {
         self.touch();
+        let entry = opcode::Close::new(types::Fd(fd.as_raw_fd())).build().user_data(NOBODY);
         // SAFETY: CLOSE takes no memory; the descriptor is owned and given up here.
-        unsafe { self.push(opcode::Close::new(types::Fd(fd.into_raw_fd())).build().user_data(NOBODY)) };
+        if unsafe { self.push(entry) }.is_ok() {
+            let _: RawFd = fd.into_raw_fd();
+        }
     }
 
     /// Queues an entry.
     ///
     /// # Safety
     /// All memory the entry names must stay valid until its last completion (O1).
-    unsafe fn push(&self, entry: squeue::Entry) {
+    unsafe fn push(&self, entry: squeue::Entry) -> io::Result<()> {
         // SAFETY: passed on to the caller.
-        unsafe { self.inner.borrow_mut().push(&entry) };
+        unsafe { self.inner.borrow_mut().push(&entry) }
     }
 
     /// Cancels the operation of `key`; its last completion still comes.
     fn cancel(&self, key: Key) {
+        let entry = opcode::AsyncCancel::new(key.user_data()).build().user_data(NOBODY);
         // SAFETY: ASYNC_CANCEL takes no memory.
-        unsafe { self.push(opcode::AsyncCancel::new(key.user_data()).build().user_data(NOBODY)) };
+        // Where it cannot be queued, the operation ends when its descriptor does.
+        let _ = unsafe { self.push(entry) };
     }
 
     /// Submits what is queued, waits for completions, at most for `at_most`, and hands out what has come.
@@ -167,7 +178,13 @@ impl RelayRing {
         for entry in inner.ring.completion() {
             completions += 1;
             if entry.user_data() != NOBODY {
-                inner.slots.complete(entry.user_data(), entry.result(), entry.flags(), &mut inner.buffers);
+                let orphaned = inner.slots.complete(
+                    entry.user_data(),
+                    entry.result(),
+                    entry.flags(),
+                    &mut inner.buffers,
+                );
+                self.counters.bytes_orphaned.add(orphaned);
             }
         }
         self.last_batch.set(completions);
@@ -189,19 +206,23 @@ impl RelayRing {
 impl Inner {
     /// See [`RelayRing::push`].
     ///
+    /// # Errors
+    /// Those of io_uring_enter(2) that do not pass; the entry is not queued then.
+    ///
     /// # Safety
     /// As there.
-    unsafe fn push(&mut self, entry: &squeue::Entry) {
+    unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         // SAFETY: passed on to the caller.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             // The queue is full: let the kernel take it. It takes all entries or reports why not.
             if let Err(error) = self.ring.submit()
                 && !is_passing(&error)
             {
-                tracing::error!(%error, "the submission queue is stuck; an operation is lost");
-                return;
+                tracing::error!(%error, "the submission queue is stuck; an operation fails");
+                return Err(error);
             }
         }
+        Ok(())
     }
 }
 

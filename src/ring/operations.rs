@@ -128,9 +128,14 @@ impl RelayRing {
     ) -> Submitted {
         self.touch();
         let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
         let key = inner.slots.insert(brings, held);
         // SAFETY: passed on to the caller.
-        unsafe { inner.push(&entry.user_data(key.user_data())) };
+        if let Err(error) = unsafe { inner.push(&entry.user_data(key.user_data())) } {
+            // The kernel never sees it, and so says nothing of it: its waiter is told here.
+            let code = error.raw_os_error().unwrap_or(libc::EIO);
+            inner.slots.complete(key.user_data(), -code, 0, &mut inner.buffers);
+        }
         Submitted { ring: self.clone(), key }
     }
 }

@@ -147,13 +147,13 @@ impl Slots {
         (live, unread)
     }
 
-    /// Files one completion (O2, O3).
-    pub(super) fn complete(&mut self, user_data: u64, result: i32, flags: u32, buffers: &mut Buffers) {
+    /// Files one completion (O2, O3). Returns the bytes it has brought for nobody.
+    pub(super) fn complete(&mut self, user_data: u64, result: i32, flags: u32, buffers: &mut Buffers) -> u64 {
         let key = Key::from_user_data(user_data);
         let last = !cqueue::more(flags);
         let Some(slot) = self.get(key) else {
             debug_assert!(false, "a completion for no operation: {key:?}");
-            return;
+            return 0;
         };
         let completion = Completion { result, flags };
         if slot.brings == Brings::Buffer && cqueue::buffer_select(flags).is_some() {
@@ -173,13 +173,15 @@ impl Slots {
                 }
             }
             State::Orphan => {
-                give_back(completion, slot.brings, buffers);
+                let bytes = give_back(completion, slot.brings, buffers);
                 if last {
                     self.slots.remove(key.index as usize);
                 }
+                return bytes;
             }
             State::Over { .. } => debug_assert!(false, "a completion after the last: {key:?}"),
         }
+        0
     }
 
     pub(super) fn wake_all(&self) {

@@ -1,6 +1,8 @@
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -188,4 +190,43 @@ fn a_sparing_receive_takes_one_buffer_and_then_none_until_it_is_asked() {
         Received::Data(chunk) => assert_eq!(chunk.bytes(), b"again"),
         _ => panic!("no bytes"),
     }
+}
+
+#[test]
+fn o3_bytes_that_come_after_a_receive_was_given_up_are_counted() {
+    let ring = ring();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut receives = ring.receive(&near);
+    assert!(receives.poll_next(&Context::from_waker(Waker::noop())).is_pending());
+    ring.turn(Some(Duration::from_millis(1)));
+    // The kernel has received it before it hears that nobody wants it.
+    far.write_all(b"too late").unwrap();
+    assert_eq!(receives.discard(), 0);
+    turn_until(&ring, |_| if ring.inner.borrow().slots.len() == 0 { Poll::Ready(()) } else { Poll::Pending });
+    let unread = rustix::io::ioctl_fionread(&near).unwrap();
+    assert_eq!(ring.counters.bytes_orphaned.get() + unread, 8, "neither received nor left in the socket");
+}
+
+/// A ring that takes entries and can never submit them.
+#[test]
+fn an_operation_that_cannot_be_submitted_fails_and_a_close_still_closes() {
+    let disabled = IoUring::builder().setup_r_disabled().build(2).unwrap();
+    let ring = RelayRing::over(disabled, Arc::default()).unwrap();
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut polls: Vec<_> = (0..2).map(|_| ring.poll(&near, libc::POLLIN)).collect();
+    assert!(
+        polls.iter_mut().all(|poll| Pin::new(poll).poll(&mut context).is_pending()),
+        "there is room for two"
+    );
+    let Poll::Ready(result) = Pin::new(&mut ring.poll(&near, libc::POLLIN)).poll(&mut context) else {
+        panic!("an operation that the kernel never saw is waited for");
+    };
+    assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EBADFD));
+    match ring.receive(&near).poll_next(&context) {
+        Poll::Ready(Received::Failed(error)) => assert_eq!(error.raw_os_error(), Some(libc::EBADFD)),
+        _ => panic!("a receive that the kernel never saw is waited for"),
+    }
+    ring.close(near.into());
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
 }

@@ -29,6 +29,8 @@ pub struct Compiler {
     problems: BTreeMap<NamespacedName, Vec<Problem>>,
     /// Service ports that are gone, while anything refers to them.
     departed: Vec<Weak<PortState>>,
+    /// All Services are to be compiled again: the options are others.
+    stale: bool,
 }
 
 /// The outcome of one compilation.
@@ -72,14 +74,28 @@ impl Compiler {
             claims: Claims::default(),
             problems: BTreeMap::new(),
             departed: Vec::new(),
+            stale: false,
         }
+    }
+
+    /// Node ports are on these addresses from the next compilation on. Returns whether they are others.
+    pub fn set_nodeport_addresses(&mut self, addresses: NodePortAddresses) -> bool {
+        let differs = self.options.nodeport_addresses != addresses;
+        self.options.nodeport_addresses = addresses;
+        self.stale |= differs;
+        differs
     }
 
     /// Compiles what differs between `world` and the last one. Never fails as a whole: what cannot be
     /// served is left out and named among the problems.
     pub fn compile(&mut self, world: &World) -> Compiled {
         let mut touched_keys = BTreeSet::new();
-        for name in touched_services(&self.world, world) {
+        let touched = if std::mem::take(&mut self.stale) {
+            all_services(&self.world, world)
+        } else {
+            touched_services(&self.world, world)
+        };
+        for name in touched {
             self.compile_service(world, &name, &mut touched_keys);
         }
         self.world = world.clone();
@@ -142,7 +158,7 @@ impl Compiler {
             let lists = Lists::new(service, port, slices, &world.node, &route.state);
             let mut cache = TargetsCache::new(picker(service, &route), old_port);
             for (key, kind) in planned {
-                let (outside, inside) = (lists.of(kind, key.address), lists.from_node(kind, key.address));
+                let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
                 let (targets, from_node) = (cache.get(outside), cache.get(inside));
                 let keeps_client =
                     service.external_policy == TrafficPolicy::Local && kind != FrontendKind::ClusterIp;
@@ -205,10 +221,14 @@ impl Compiler {
 /// was replaced by an equal object.
 fn touched_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
     if old.node != new.node {
-        return old.services.keys().chain(new.services.keys()).cloned().collect();
+        return all_services(old, new);
     }
     let services = old.services.diff(&new.services).map(key_of);
     services.chain(old.slices.diff(&new.slices).map(key_of)).cloned().collect()
+}
+
+fn all_services(old: &World, new: &World) -> BTreeSet<NamespacedName> {
+    old.services.keys().chain(new.services.keys()).cloned().collect()
 }
 
 fn key_of<'a, V>(item: DiffItem<'a, 'a, NamespacedName, V>) -> &'a NamespacedName {
@@ -312,7 +332,7 @@ impl Lists {
     }
 
     /// The same for what the node itself connects to: external policies are not for it.
-    fn from_node(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
+    fn for_node(&self, kind: FrontendKind, address: Option<IpAddr>) -> Vec<Arc<Endpoint>> {
         let policy = if kind == FrontendKind::ClusterIp { self.internal } else { TrafficPolicy::Cluster };
         self.under(policy, address)
     }

@@ -1,4 +1,5 @@
-//! The waist between control and the shards. Control publishes snapshots and asks for a drain; shards
+//! The waist between control and the shards. Control publishes snapshots, says how many sessions
+//! may be, and asks for a drain; shards
 //! read, acknowledge and report finished sessions. Nothing else crosses.
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub struct Plane {
     /// Counters of each shard.
     pub stats: Arc<PerShard<ShardCounters>>,
     phase: AtomicU8,
+    max_connections: AtomicU64,
     applied: Box<[AtomicU64]>,
     applied_micros: AtomicU64,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -42,6 +44,7 @@ impl Plane {
             snapshot: ArcSwap::from_pointee(RoutingSnapshot::default()),
             stats: Arc::new(PerShard::new(shards)),
             phase: AtomicU8::new(0),
+            max_connections: AtomicU64::new(u64::MAX),
             applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             applied_micros: AtomicU64::new(0),
             wake: OnceLock::new(),
@@ -63,6 +66,16 @@ impl Plane {
     pub fn publish(&self, snapshot: RoutingSnapshot) {
         self.snapshot.store(Arc::new(snapshot));
         self.wake();
+    }
+
+    /// Sessions at a time, all shards together.
+    pub fn max_connections(&self) -> u64 {
+        self.max_connections.load(Ordering::Relaxed)
+    }
+
+    /// Admits so many from now on; those that there are stay.
+    pub fn set_max_connections(&self, sessions: u64) {
+        self.max_connections.store(sessions, Ordering::Relaxed);
     }
 
     /// Moves to a later phase and wakes the shards.

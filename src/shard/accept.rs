@@ -29,6 +29,7 @@ pub(super) async fn accept(shard: Rc<Shard>, listener: Rc<Listener>, socket: Own
                 OnError::Continue => shard.stats().accept_errors.add(1),
                 OnError::Backoff => {
                     shard.stats().accept_errors.add(1);
+                    shard.stats().accept_backoffs.add(1);
                     if shard.log_gate.may(clock::now()) {
                         tracing::warn!(shard = shard.index, %error, "cannot accept; refusing what waits");
                     }
@@ -126,10 +127,10 @@ fn admit(shard: &Rc<Shard>, listener: &Listener, client: OwnedFd) {
         return;
     };
     frontend.port.stats.of(shard.index).accepted.add(1);
-    if shard.sessions() >= shard.options.max_connections {
+    let most = shard.plane.max_connections();
+    if shard.sessions() >= most {
         stats.limited.add(1);
         if shard.log_gate.may(clock::now()) {
-            let most = shard.options.max_connections;
             tracing::warn!(shard = shard.index, most, "--max-connections is reached; refusing");
         }
         connection::refuse(shard, &frontend, client, Refusal::MaxConnections);
@@ -145,7 +146,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::net::socket::Reach;
     use crate::ring::{self, RelayRing, RingCounters};
     use crate::route::snapshot::FrontendKey;
     use crate::types::Protocol;
@@ -158,8 +158,8 @@ mod tests {
             let driver = glommio::spawn_local(ring::drive(ring.clone()));
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = socket.local_addr().unwrap();
-            let key = FrontendKey { address: None, port: address.port(), protocol: Protocol::Tcp };
-            let listener = Listener::new(key, Reach::Everyone);
+            let listener =
+                Listener::new(FrontendKey { address: None, port: address.port(), protocol: Protocol::Tcp });
             let mut accepts = ring.accept(&socket);
             assert!(accepts.poll_next(&Context::from_waker(Waker::noop())).is_pending());
             let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();

@@ -99,10 +99,12 @@ async fn attempt(
     let socket = socket::towards(endpoint.0, source, &shard.options.tcp).map_err(|error| failure_of(&error))?;
     let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
     let result = match unless_stopping(shard, connecting).await {
-        Some(Ok(_)) => match send_all(&socket, preamble) {
+        Some(Ok(_)) if socket::peer(&socket).is_ok() => match send_all(&socket, preamble) {
             Ok(()) => return Ok(socket),
             Err(error) => Err(failure_of(&error)),
         },
+        // An ICMP error in answer to the first packet completes the operation too, as a success.
+        Some(Ok(_)) => Err(ConnectFailure::Unreachable),
         Some(Err(error)) => Err(failure_of(&error)),
         None => Err(ConnectFailure::Timeout),
     };

@@ -1,8 +1,8 @@
 //! Which listening sockets a shard has: what the snapshot names, minus frontends without endpoints.
 //!
 //! A frontend without a usable endpoint has no listener, so that the kernel refuses at once, as
-//! kube-proxy's REJECT does. The port stays held by control's reservation. One whose endpoints are for the node
-//! itself only (`externalTrafficPolicy: Local` and none on this node) has a listener that nobody else reaches.
+//! kube-proxy's REJECT does. The port stays held by control's reservation. One whose endpoints are for the node itself
+//! only (`externalTrafficPolicy: Local` and none on this node) has one; others who connect to it are reset.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::accept;
 use super::run::Shard;
 use crate::limits;
-use crate::net::socket::{self, Reach};
+use crate::net::socket;
 use crate::route::snapshot::{Frontend, FrontendKey, RoutingSnapshot};
 use crate::types::Protocol;
 
@@ -28,7 +28,6 @@ pub(super) struct Listeners {
 /// How the accept loop of one listening socket is told to end. The loop owns the socket.
 pub(super) struct Listener {
     pub(super) key: FrontendKey,
-    reach: Reach,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -37,7 +36,7 @@ impl Listeners {
     /// Opens and closes sockets until they are what the snapshot says.
     pub(super) fn apply(&mut self, shard: &Rc<Shard>, snapshot: &RoutingSnapshot) {
         self.open.retain(|key, listener| {
-            let keep = snapshot.frontends().get(key).and_then(|f| reach_of(f)) == Some(listener.reach);
+            let keep = snapshot.frontends().get(key).is_some_and(|frontend| is_served(frontend));
             if !keep {
                 listener.close();
             }
@@ -46,14 +45,15 @@ impl Listeners {
         self.failed = 0;
         let mut first_failure = None;
         for (key, frontend) in snapshot.frontends() {
-            let Some(reach) = reach_of(frontend).filter(|_| !self.open.contains_key(key)) else { continue };
-            match socket::listen(key.socket_addr(), reach, &shard.options.tcp) {
-                Ok(socket) => {
-                    self.open.insert(*key, Listener::start(shard, *key, reach, socket));
-                }
-                Err(error) => {
-                    self.failed += 1;
-                    first_failure.get_or_insert((key.socket_addr(), error));
+            if is_served(frontend) && !self.open.contains_key(key) {
+                match socket::listen(key.socket_addr(), &shard.options.tcp) {
+                    Ok(socket) => {
+                        self.open.insert(*key, Listener::start(shard, *key, socket));
+                    }
+                    Err(error) => {
+                        self.failed += 1;
+                        first_failure.get_or_insert((key.socket_addr(), error));
+                    }
                 }
             }
         }
@@ -86,26 +86,22 @@ impl Listeners {
     }
 }
 
-/// For whom a shard listens, if at all.
-fn reach_of(frontend: &Frontend) -> Option<Reach> {
-    match (&*frontend.targets.endpoints, &*frontend.from_node.endpoints) {
-        _ if frontend.key.protocol != Protocol::Tcp => None,
-        ([_, ..], _) => Some(Reach::Everyone),
-        ([], [_, ..]) => Some(Reach::ThisNode),
-        ([], []) => None,
-    }
+/// Whether a shard listens for it.
+fn is_served(frontend: &Frontend) -> bool {
+    let lists = [&frontend.targets, &frontend.from_node];
+    frontend.key.protocol == Protocol::Tcp && lists.iter().any(|list| !list.endpoints.is_empty())
 }
 
 impl Listener {
-    fn start(shard: &Rc<Shard>, key: FrontendKey, reach: Reach, socket: OwnedFd) -> Rc<Self> {
-        let listener = Rc::new(Self::new(key, reach));
+    fn start(shard: &Rc<Shard>, key: FrontendKey, socket: OwnedFd) -> Rc<Self> {
+        let listener = Rc::new(Self::new(key));
         glommio::spawn_local(accept::accept(shard.clone(), listener.clone(), socket)).detach();
         shard.ring.touch();
         listener
     }
 
-    pub(super) fn new(key: FrontendKey, reach: Reach) -> Self {
-        Self { key, reach, closing: Cell::new(false), waker: RefCell::new(None) }
+    pub(super) fn new(key: FrontendKey) -> Self {
+        Self { key, closing: Cell::new(false), waker: RefCell::new(None) }
     }
 
     pub(super) fn close(&self) {

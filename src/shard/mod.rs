@@ -39,8 +39,6 @@ use crate::route::plane::Plane;
 pub struct Options {
     /// CPUs to pin the shards to, one each; as many shards as entries. `None` leaves a shard unpinned.
     pub placement: Vec<Option<usize>>,
-    /// Sessions at a time, all shards together.
-    pub max_connections: u64,
     /// For all attempts to connect one client to a pod.
     pub connect_timeout: Duration,
     /// End of a session in which nothing has moved for this long; zero is never.
@@ -61,7 +59,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             placement: vec![None],
-            max_connections: u64::MAX,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,
             half_closed_timeout: Duration::from_secs(3600),

@@ -32,6 +32,11 @@ impl Addresses {
         Self { primary, secondary: secondary.unwrap_or(primary), holders: HashMap::new() }
     }
 
+    /// The family of addresses that a Service gets unless it asks for another one.
+    pub(super) fn primary_family(&self) -> Family {
+        Family::of(self.primary.addr())
+    }
+
     /// The clusterIPs of a Service beside the others: those it gives, those it had, or free ones.
     pub(super) fn plan(
         &self,

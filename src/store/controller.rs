@@ -17,12 +17,13 @@ pub(super) type Zones = BTreeMap<Arc<str>, Arc<str>>;
 /// each IP family and each set of port numbers (named target ports may differ from pod to pod).
 pub(super) fn slices(
     service: &Service,
+    families: &[Family],
     distribution: Option<Distribution>,
     pods: &[Arc<Pod>],
     zones: &Zones,
 ) -> Vec<EndpointSlice> {
     let mut slices = Vec::new();
-    for family in service.cluster_ips.iter().map(|ip| Family::of(*ip)) {
+    for &family in families {
         let mut groups: BTreeMap<Vec<Option<u16>>, Vec<SliceEndpoint>> = BTreeMap::new();
         for pod in pods.iter().filter(|pod| !pod.finished) {
             let Some(address) = pod.ip(family) else { continue };
@@ -82,9 +83,14 @@ fn ports(service: &Service, numbers: &[Option<u16>]) -> Vec<SlicePort> {
 
 /// A name that stays the same for the same family, ports and part, whatever else comes and goes.
 fn name(service: &Service, of: &impl Hash) -> NamespacedName {
+    slice_name(&service.key, of)
+}
+
+/// The name of a Service's slice that was made of this.
+pub(super) fn slice_name(service: &NamespacedName, of: &impl Hash) -> NamespacedName {
     let hash = super::hash(of) as u32;
-    let name = format!("{}-{hash:08x}", service.key.name);
-    NamespacedName { namespace: Arc::clone(&service.key.namespace), name: name.into() }
+    let name = format!("{}-{hash:08x}", service.name);
+    NamespacedName { namespace: Arc::clone(&service.namespace), name: name.into() }
 }
 
 #[cfg(test)]

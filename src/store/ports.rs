@@ -11,6 +11,11 @@ use crate::k8s::model::Service;
 use crate::k8s::service::ServiceRequest;
 use crate::types::NamespacedName;
 
+/// How errors begin that are not about what a user wrote.
+pub(super) const INTERNAL: &str = "Internal error occurred: ";
+
+const HEALTH_CHECK: &str = "failed to allocate requested HealthCheck NodePort";
+
 /// Which Service holds which nodePort.
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -64,16 +69,54 @@ impl Ports {
         if plan.problems.is_empty() { Ok(node_ports) } else { Err(plan.problems) }
     }
 
+    /// The healthCheckNodePort of a Service beside the nodePorts that were planned for it; `previous` is
+    /// the one that it has.
+    pub(super) fn plan_health_check(
+        &self,
+        request: &ServiceRequest,
+        node_ports: &[Option<u16>],
+        previous: Option<u16>,
+        avoid: &BTreeSet<u16>,
+    ) -> Result<Option<u16>, Vec<FieldProblem>> {
+        let Some(asked) = request.health_check else { return Ok(None) };
+        let key = &request.service.key;
+        let taken = node_ports.iter().flatten().copied().collect();
+        let mut plan = Plan { ports: self, key, avoid, taken, problems: Vec::new() };
+        let number = if asked == 0 { previous.map_or(0, i32::from) } else { asked };
+        let port = match number {
+            0 => plan.automatic(super::seed(key, "health check")),
+            number if u16::try_from(number).is_ok_and(|port| plan.taken.contains(&port)) => {
+                plan.problems.push(FieldProblem::rejected("", "provided port is already allocated"));
+                None
+            }
+            number => plan.fixed(0, number),
+        };
+        let said = |problem: FieldProblem| match problem.message.split_once(": provided ") {
+            _ if problem.message.starts_with(INTERNAL) => problem,
+            Some((_, rest)) => FieldProblem {
+                field: String::new(),
+                message: format!("{INTERNAL}{HEALTH_CHECK} {number}: provided {rest}"),
+                ..problem
+            },
+            None => FieldProblem {
+                field: String::new(),
+                message: format!("{INTERNAL}{HEALTH_CHECK} {number}: {}", problem.message),
+                ..problem
+            },
+        };
+        if plan.problems.is_empty() { Ok(port) } else { Err(plan.problems.into_iter().map(said).collect()) }
+    }
+
     /// Gives a Service exactly the ports it has.
-    pub(super) fn hold(&mut self, service: &Service) {
-        for node_port in service.ports.iter().filter_map(|port| port.node_port) {
+    pub(super) fn hold(&mut self, service: &Service, health_check: Option<u16>) {
+        for node_port in service.ports.iter().filter_map(|port| port.node_port).chain(health_check) {
             self.holders.insert(node_port, service.key.clone());
         }
     }
 
     /// Takes its ports back.
-    pub(super) fn release(&mut self, service: &Service) {
-        for node_port in service.ports.iter().filter_map(|port| port.node_port) {
+    pub(super) fn release(&mut self, service: &Service, health_check: Option<u16>) {
+        for node_port in service.ports.iter().filter_map(|port| port.node_port).chain(health_check) {
             if self.holders.get(&node_port) == Some(&service.key) {
                 self.holders.remove(&node_port);
             }

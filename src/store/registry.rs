@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::k8s::resource::Resource;
+use crate::k8s::resource::{RESOURCES, Resource};
 use crate::limits;
 use crate::types::NamespacedName;
 
@@ -71,6 +71,11 @@ pub(super) struct Registry {
 }
 
 impl Registry {
+    /// An empty one whose first change has the version after this one.
+    pub(super) fn starting_at(version: u64) -> Self {
+        Self { version, forgotten: version, ..Self::default() }
+    }
+
     /// The version of the last change.
     pub(super) fn version(&self) -> u64 {
         self.version
@@ -96,6 +101,11 @@ impl Registry {
             })
     }
 
+    /// Whether nothing lives in a namespace.
+    pub(super) fn is_empty(&self, namespace: &str) -> bool {
+        RESOURCES.iter().all(|info| self.list(info.resource, Some(namespace)).next().is_none())
+    }
+
     /// What has happened to a kind after `version`, in order.
     pub(super) fn events_since(&self, resource: Resource, version: u64) -> Result<Vec<Arc<Event>>, Expired> {
         if version < self.forgotten {
@@ -114,37 +124,54 @@ impl Registry {
         owner: Owner,
         object: Value,
     ) -> Arc<Document> {
-        let document = Arc::new(self.next(resource, key.clone(), owner, object));
-        let before = self.objects.insert((resource, key), Arc::clone(&document));
-        self.record(before, Arc::clone(&document), false);
+        let document = Arc::new(self.next(resource, key, owner, object));
+        self.insert(Arc::clone(&document));
         document
     }
 
     /// Takes an object out; gives its last state at the version of the deletion.
     pub(super) fn remove(&mut self, resource: Resource, key: &NamespacedName) -> Option<Arc<Document>> {
-        let before = self.objects.remove(&(resource, key.clone()))?;
-        let object = serde_json::from_str(&before.json).unwrap_or_default();
-        let last = Arc::new(self.next(resource, key.clone(), before.owner.clone(), object));
-        self.record(Some(before), Arc::clone(&last), true);
+        let last = Arc::new(self.last(resource, key)?);
+        self.take_out(Arc::clone(&last));
         Some(last)
     }
 
-    fn next(&mut self, resource: Resource, key: NamespacedName, owner: Owner, mut object: Value) -> Document {
-        self.version += 1;
-        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
-        let (mut uid, mut labels) = (String::new(), BTreeMap::new());
-        if let Some(metadata) = metadata {
-            metadata.insert("resourceVersion".into(), self.version.to_string().into());
-            uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let pairs = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
-            labels =
-                pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
-        }
-        let json = object.to_string().into();
-        Document { resource, key, uid: uid.into(), version: self.version, labels, owner, json }
+    /// The object at the next version, before it is put in.
+    pub(super) fn next(
+        &self,
+        resource: Resource,
+        key: NamespacedName,
+        owner: Owner,
+        object: Value,
+    ) -> Document {
+        Document::new(resource, key, owner, object, self.version + 1)
+    }
+
+    /// The last state of an object at the version of its deletion, before it is taken out.
+    pub(super) fn last(&self, resource: Resource, key: &NamespacedName) -> Option<Document> {
+        let before = self.get(resource, key)?;
+        Some(self.next(resource, key.clone(), before.owner.clone(), before.value()))
+    }
+
+    /// Puts in an object of an earlier life of the process: no news to anyone.
+    pub(super) fn restore(&mut self, document: Document) {
+        self.objects.insert((document.resource, document.key.clone()), Arc::new(document));
+    }
+
+    /// Puts in what [`Registry::next`] gave.
+    pub(super) fn insert(&mut self, document: Arc<Document>) {
+        let before = self.objects.insert((document.resource, document.key.clone()), Arc::clone(&document));
+        self.record(before, document, false);
+    }
+
+    /// Takes out what [`Registry::last`] gave.
+    pub(super) fn take_out(&mut self, last: Arc<Document>) {
+        let before = self.objects.remove(&(last.resource, last.key.clone()));
+        self.record(before, last, true);
     }
 
     fn record(&mut self, before: Option<Arc<Document>>, object: Arc<Document>, deleted: bool) {
+        self.version = object.version;
         self.log.push_back(Arc::new(Event { version: self.version, before, object, deleted }));
         if self.log.len() > limits::WATCH_LOG
             && let Some(event) = self.log.pop_front()
@@ -155,6 +182,27 @@ impl Registry {
 }
 
 impl Document {
+    /// An object at a version, which is written into it.
+    pub(super) fn new(
+        resource: Resource,
+        key: NamespacedName,
+        owner: Owner,
+        mut object: Value,
+        version: u64,
+    ) -> Self {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        let (mut uid, mut labels) = (String::new(), BTreeMap::new());
+        if let Some(metadata) = metadata {
+            metadata.insert("resourceVersion".into(), version.to_string().into());
+            uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let pairs = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
+            labels =
+                pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
+        }
+        let json = object.to_string().into();
+        Self { resource, key, uid: uid.into(), version, labels, owner, json }
+    }
+
     /// The object as a tree.
     pub fn value(&self) -> Value {
         // It was written by this program.

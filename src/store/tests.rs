@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use super::slices::same;
 use super::*;
 use crate::k8s::decode::decode;
 use crate::k8s::ip::Trust;

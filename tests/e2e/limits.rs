@@ -1,6 +1,6 @@
 //! At its limits it refuses quickly, counts, stays calm, and recovers.
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::harness::client::{End, connect, end_of_new, exchange, try_connect, until_refused};
 use crate::harness::manifest::{Service, pod};
+use crate::harness::metrics::Metrics;
 use crate::harness::pod::{Pod, echo, listen};
 use crate::harness::process::Ringport;
 use crate::harness::rig::{Pair, local, web};
@@ -21,7 +22,6 @@ fn let_in(node: SocketAddr) -> Option<TcpStream> {
 }
 
 fn try_echo(mut stream: &TcpStream) -> bool {
-    use std::io::{Read, Write};
     let mut byte = [0];
     stream.write_all(b"x").is_ok() && stream.read_exact(&mut byte).is_ok()
 }
@@ -142,6 +142,64 @@ fn out_of_descriptors_it_refuses_stays_calm_and_recovers() {
     assert!(ringport.metrics().refused("local_error") > 0);
 }
 
+/// The metrics over one connection that stays, for when there is no descriptor for another.
+struct Scraper(BufReader<TcpStream>);
+
+impl Scraper {
+    fn new(address: SocketAddr) -> Self {
+        Self(BufReader::new(connect(address)))
+    }
+
+    fn metrics(&mut self) -> Metrics {
+        self.0.get_mut().write_all(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\n\r\n").unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        Metrics::parse(&String::from_utf8(body).unwrap())
+    }
+}
+
+/// Accept itself fails, with EMFILE: counted in turns, not in time.
+#[test]
+fn an_accept_that_fails_for_want_of_descriptors_neither_spins_nor_stops() {
+    let (node, _pod, _world, ringport) = with_few_files(&[]);
+    let mut scraper = Scraper::new(ringport.metrics_address());
+    let backoffs = |metrics: &Metrics| metrics.sum("ringport_shard_accept_backoffs_total", &[]);
+    let turns = |metrics: &Metrics| metrics.sum("ringport_shard_ring_enters_total", &[]);
+    assert_eq!(backoffs(&scraper.metrics()), 0);
+    let (inside, others) = exhaust(node, &ringport);
+    let before = until("accept itself fails", || {
+        let _ = try_connect(node);
+        Some(scraper.metrics()).filter(|metrics| backoffs(metrics) > 0)
+    });
+    // Clients that keep coming: one turn each, and a few for every pause.
+    let mut came = 0;
+    let after = until("accept fails again and again", || {
+        came += 1;
+        let _ = end_of_new(node);
+        Some(scraper.metrics()).filter(|metrics| backoffs(metrics) >= backoffs(&before) + 10)
+    });
+    let (passes, pauses) = (turns(&after) - turns(&before), backoffs(&after) - backoffs(&before));
+    assert!(passes <= 20 * (came + pauses), "{passes} turns for {came} clients and {pauses} pauses");
+    // Nobody comes: nothing happens.
+    let before = turns(&scraper.metrics());
+    measure_for(Duration::from_secs(1));
+    let passes = turns(&scraper.metrics()) - before;
+    assert!(passes <= 40, "{passes} turns in a second without a client");
+    drop((others, inside));
+    until("there is room again", || let_in(node));
+}
+
 #[test]
 fn out_of_descriptors_it_still_ends_when_asked() {
     let (node, _pod, _world, mut ringport) = with_few_files(&["--drain-timeout", "1s"]);
@@ -233,7 +291,7 @@ fn an_idle_timeout_cuts_only_what_is_idle() {
         exchange(&mut client, &mut pod, b"busy");
         rounds += 1;
         let mut byte = [0];
-        match std::io::Read::read(&mut idle, &mut byte) {
+        match Read::read(&mut idle, &mut byte) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             _ => Some(()),
         }

@@ -52,10 +52,13 @@ fn haproxy(world: &World, config: &str, listens: SocketAddr) -> Option<Guarded> 
 fn nginx(world: &World, config: &str, listens: SocketAddr) -> Option<Guarded> {
     let program = installed("nginx")?;
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    let module = if std::path::Path::new(module).exists() { format!("load_module {module};") } else { String::new() };
+    if !std::path::Path::new(module).exists() {
+        skip("nginx has no stream module (scripts/setup nginx)");
+        return None;
+    }
     let (path, pid) = (world.path("nginx.conf"), world.path("nginx.pid"));
     let text = format!(
-        "{module} daemon off; master_process off; error_log stderr warn; pid {}; events {{}} stream {{ {config} }}",
+        "load_module {module}; daemon off; master_process off; error_log stderr warn; pid {}; events {{}} stream {{ {config} }}",
         pid.display()
     );
     std::fs::write(&path, text).unwrap();

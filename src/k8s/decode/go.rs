@@ -1,4 +1,5 @@
-//! Names of Go types, for messages that users know from kubectl.
+//! What is known of the Go types: their names, for messages that users know from kubectl, and which of their
+//! fields are pointers, because only those keep an empty value.
 
 /// The Go name of a type of the Kubernetes schema: `[]v1.ServicePort`, `map[string]string`.
 pub(super) fn type_of<T>() -> String {
@@ -24,6 +25,41 @@ fn translate(rust: &str) -> String {
         }
         Some("Option" | "Box") => translate(inner),
         _ => rust.into(),
+    }
+}
+
+/// Whether a field that holds a text is a pointer: an empty text is then a value, as the name of a port of an
+/// EndpointSlice.
+pub(super) fn is_pointer(record: &str, field: &str) -> bool {
+    const POINTERS: [&str; 10] = [
+        "appProtocol",
+        "hostname",
+        "loadBalancerClass",
+        "nodeName",
+        "procMount",
+        "setHostnameAsFQDN",
+        "storageClassName",
+        "subPathExpr",
+        "trafficDistribution",
+        "zone",
+    ];
+    // The Pod's spec has fields of these names that are plain texts.
+    (record == "EndpointPort" && matches!(field, "name" | "protocol"))
+        || (record != "PodSpec" && POINTERS.contains(&field))
+}
+
+/// Whether a field that holds a number or a bool is none: zero and false are then not written.
+pub(super) fn is_plain(record: &str, field: &str) -> bool {
+    match record {
+        "ServicePort" => field == "nodePort",
+        "ServiceSpec" => matches!(field, "healthCheckNodePort" | "publishNotReadyAddresses"),
+        "PodSpec" => matches!(field, "hostNetwork" | "hostPID" | "hostIPC"),
+        "Container" => matches!(field, "stdin" | "stdinOnce" | "tty"),
+        "ContainerPort" => field == "hostPort",
+        "NodeSpec" => field == "unschedulable",
+        "Event" => field == "count",
+        "ObjectMeta" => field == "generation",
+        _ => false,
     }
 }
 

@@ -4,14 +4,17 @@
 //! A bad object does not lose the others of its file; only text that does not parse does.
 
 mod go;
+mod gojson;
 mod manifest;
 mod read;
+pub mod request;
 mod tree;
 
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::manifest::{Manifest, manifests};
@@ -48,6 +51,8 @@ pub struct Written {
     pub origin: Origin,
     /// The places of the fields that can still be refused when the object meets the others.
     pub places: Vec<(String, Place)>,
+    /// All of it as JSON, for whoever shows it; what a proxy has no use for is in here only.
+    pub json: Option<Box<str>>,
 }
 
 /// A valid object of one of the kinds that matter to a proxy.
@@ -162,7 +167,7 @@ impl FileReader<'_> {
     }
 
     /// Reads one object of a kind that is served.
-    fn object<T: DeserializeOwned>(
+    fn object<T: DeserializeOwned + Serialize>(
         &mut self,
         tree: &Tree,
         kind: Kind,
@@ -176,6 +181,7 @@ impl FileReader<'_> {
             self.problem(tree, &name, problem, place);
         }
         let mut found = Vec::new();
+        let json = reading.object.as_ref().and_then(|object| serde_json::to_string(object).ok());
         let object = reading.object.and_then(|object| accept(object, &mut found));
         for problem in found {
             refused |= problem.severity == Severity::Error;
@@ -186,7 +192,7 @@ impl FileReader<'_> {
             Some(object) if !refused => {
                 let places = places(&object, tree);
                 let origin = self.origin(tree.at);
-                self.decoded.objects.push(Written { object, origin, places });
+                self.decoded.objects.push(Written { object, origin, places, json: json.map(Into::into) });
             }
             None if !refused => {}
             _ => self.decoded.refused.push(id),

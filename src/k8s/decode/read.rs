@@ -22,29 +22,40 @@ use crate::limits::PROBLEMS_PER_OBJECT;
 pub(super) struct Reading<T> {
     pub(super) object: Option<T>,
     pub(super) problems: Vec<(FieldProblem, Place)>,
+    /// What Go's decoder would say: it stops at a value that refuses itself, else tells the first wrong type.
+    pub(super) refusal: Option<String>,
 }
 
 /// Reads one object.
 pub(super) fn read<T: DeserializeOwned>(node: &Node) -> Reading<T> {
-    let notes = Notes::default();
+    read_noting(node, Notes::default())
+}
+
+/// Reads one object and leaves out what Go would not write again: texts, lists and maps that are empty.
+pub(super) fn read_as_go<T: DeserializeOwned>(node: &Node) -> Reading<T> {
+    read_noting(node, Notes { as_go: true, ..Notes::default() })
+}
+
+fn read_noting<T: DeserializeOwned>(node: &Node, notes: Notes) -> Reading<T> {
     let at = At { parent: None, step: Step::Root };
     let result = T::deserialize(Reader { node, at: &at, record: "", notes: &notes });
-    let Notes { problems, mistyped } = notes;
-    let (mut problems, mistyped) = (problems.into_inner(), mistyped.into_inner());
-    let object = match result {
-        Ok(object) => (!mistyped).then_some(object),
+    let (mut problems, mistyped) = (notes.problems.into_inner(), notes.mistyped.into_inner());
+    match result {
+        Ok(object) => Reading { object: mistyped.is_none().then_some(object), problems, refusal: mistyped },
         Err(Unreadable { message, field, place }) => {
-            problems.push((FieldProblem::rejected(field, message), place));
-            None
+            problems.push((FieldProblem::rejected(field, message.clone()), place));
+            Reading { object: None, problems, refusal: Some(message) }
         }
-    };
-    Reading { object, problems }
+    }
 }
 
 #[derive(Default)]
 struct Notes {
     problems: RefCell<Vec<(FieldProblem, Place)>>,
-    mistyped: RefCell<bool>,
+    /// The first value of a wrong type.
+    mistyped: RefCell<Option<String>>,
+    /// Whether empty values count as missing, and the steps into maps are told with dots, as Go does.
+    as_go: bool,
 }
 
 impl Notes {
@@ -79,6 +90,17 @@ impl At<'_> {
             Step::Field(name) if above.is_empty() => name.to_owned(),
             Step::Field(name) => format!("{above}.{name}"),
             _ => above,
+        }
+    }
+
+    /// `metadata.labels.app`: strict problems of Go.
+    fn dotted(&self) -> String {
+        let above = self.parent.map(At::dotted).unwrap_or_default();
+        match self.step {
+            Step::Root => above,
+            Step::Field(name) | Step::Key(name) if above.is_empty() => name.to_owned(),
+            Step::Field(name) | Step::Key(name) => format!("{above}.{name}"),
+            Step::Item(index) => format!("{above}[{index}]"),
         }
     }
 }
@@ -136,24 +158,19 @@ impl<'a, 'p> Reader<'a, 'p> {
     fn mistyped(&self, go_type: &str) {
         let field = self.at.to_string();
         let found = match &self.node.value {
-            Value::Null => "null".to_owned(),
-            Value::Bool(_) => "bool".to_owned(),
             Value::Int(number) if go_type.starts_with("int") => format!("number {number}"),
             Value::Float(number) if go_type.starts_with("int") => format!("number {number}"),
-            Value::Int(_) | Value::Float(_) => "number".to_owned(),
-            Value::Text(_) => "string".to_owned(),
-            Value::List(_) => "array".to_owned(),
-            Value::Map(_) => "object".to_owned(),
+            _ => self.node.go_kind().to_owned(),
         };
         let target = match self.record {
             "" => "value".to_owned(),
             record => format!("struct field {record}.{}", self.at.go_path()),
         };
         let message = format!("json: cannot unmarshal {found} into Go {target} of type {go_type}");
+        self.notes.mistyped.borrow_mut().get_or_insert_with(|| message.clone());
         let mut problem = FieldProblem::rejected(field, message);
         problem.hint = self.wanted(go_type);
         self.notes.note(problem, self.node.at);
-        *self.notes.mistyped.borrow_mut() = true;
     }
 
     /// What to write instead.
@@ -167,6 +184,21 @@ impl<'a, 'p> Reader<'a, 'p> {
             }
             (Value::Map(_), list) if list.starts_with("[]") => Some("begin each item with \"- \"".into()),
             _ => None,
+        }
+    }
+
+    /// Whether Go leaves the field away when it writes: an empty text, list or map, zero or false, but not where
+    /// its type is a pointer.
+    fn is_empty<T>(&self) -> bool {
+        let Step::Field(field) = self.at.step else { return false };
+        match &self.node.value {
+            Value::Text(text) => {
+                text.is_empty() && go::type_of::<T>() == "string" && !go::is_pointer(self.record, field)
+            }
+            Value::List(items) => items.is_empty() && go::type_of::<T>().starts_with("[]"),
+            Value::Map(entries) => entries.is_empty() && go::type_of::<T>().starts_with("map["),
+            Value::Int(0) | Value::Bool(false) => go::is_plain(self.record, field),
+            _ => false,
         }
     }
 
@@ -234,6 +266,7 @@ impl<'de, 'a: 'de> Deserializer<'de> for Reader<'a, '_> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
         match self.node.value {
             Value::Null => visitor.visit_none(),
+            _ if self.notes.as_go && self.is_empty::<V::Value>() => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -356,22 +389,28 @@ struct Entries<'a, 'p> {
 }
 
 impl<'a> Entries<'a, '_> {
-    /// The next entry whose key is new and known; the others are noted.
+    /// The next entry whose key is known; those that are not, or are there again, are noted. For Go the last
+    /// one counts.
     fn next_entry(&mut self) -> Option<&'a Entry> {
         loop {
             let (entry, rest) = self.entries.split_first()?;
             self.entries = rest;
             let at = At { parent: Some(self.reader.at), step: self.step(&entry.key) };
             let notes = self.reader.notes;
-            if !self.seen.insert(&entry.key) {
-                notes.note(FieldProblem::rejected("", format!("duplicate field \"{at}\"")), entry.key_at);
-                continue;
-            }
+            let path = || if notes.as_go { at.dotted() } else { at.to_string() };
+            let first = self.seen.insert(&entry.key);
             match self.fields {
                 Some(fields) if !fields.contains(&entry.key.as_str()) => {
-                    let mut problem = FieldProblem::rejected("", format!("unknown field \"{at}\""));
+                    let mut problem = FieldProblem::rejected("", format!("unknown field \"{}\"", path()));
                     problem.hint = nearest(&entry.key, fields).map(|name| format!("did you mean {name}?"));
                     notes.note(problem, entry.key_at);
+                }
+                _ if !first => {
+                    let message = format!("duplicate field \"{}\"", path());
+                    notes.note(FieldProblem::rejected("", message), entry.key_at);
+                    if notes.as_go {
+                        return Some(entry);
+                    }
                 }
                 _ => return Some(entry),
             }

@@ -98,6 +98,12 @@ fn parse_json(text: &str) -> Option<Vec<Node>> {
     values.map(|value| value.map(|Unplaced(node)| node)).collect::<Result<_, _>>().ok()
 }
 
+/// One JSON value, without places. The error is the parser's.
+pub(super) fn parse_json_one(text: &str) -> Result<Node, String> {
+    let Unplaced(node) = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Ok(node)
+}
+
 fn syntax_error(error: &serde_yaml::Error) -> SyntaxError {
     let at = error.location().map(Place::from).unwrap_or_default();
     let text = error.without_snippet().to_string();
@@ -123,6 +129,18 @@ impl Node {
         match &self.get(key)?.value {
             Value::Text(text) => Some(text),
             _ => None,
+        }
+    }
+
+    /// What it is in messages of Go's JSON decoder.
+    pub(super) fn go_kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "null",
+            Value::Bool(_) => "bool",
+            Value::Int(_) | Value::Float(_) => "number",
+            Value::Text(_) => "string",
+            Value::List(_) => "array",
+            Value::Map(_) => "object",
         }
     }
 

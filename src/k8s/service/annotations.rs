@@ -16,6 +16,8 @@ const ALGORITHM: &str = "ringport.io/algorithm";
 const MAX_CONNECTIONS: &str = "ringport.io/max-connections";
 const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client";
 const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
+/// Written by ringport into what it shows of a file; it means nothing when it comes back.
+const FILE: &str = super::super::meta::FILE_ANNOTATION;
 const PROXY_PROTOCOL: &str = "ringport.io/proxy-protocol";
 const ACCEPT_PROXY_PROTOCOL: &str = "ringport.io/accept-proxy-protocol";
 const KNOWN: [&str; 6] = [
@@ -58,6 +60,7 @@ pub(super) fn read(
             ALGORITHM => set(&mut wishes.algorithm, algorithm(&field, value)),
             MAX_CONNECTIONS => set(&mut wishes.max_connections, limit(&field, value)),
             MAX_CONNECTIONS_PER_CLIENT => set(&mut wishes.max_connections_per_client, limit(&field, value)),
+            FILE => None,
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
             PROXY_PROTOCOL => set(&mut wishes.proxy_protocol, proxy_version(&field, value)),
             ACCEPT_PROXY_PROTOCOL => {

@@ -9,6 +9,12 @@ pub const AFFINITY_SECONDS: i32 = 10_800;
 
 /// Fills in what is left out.
 pub fn set(service: &mut Service) {
+    set_fields(service);
+    normalize_cluster_ips(service.spec.get_or_insert_default());
+}
+
+/// The same without `spec.clusterIPs`, which an update takes from the Service as it was.
+pub fn set_fields(service: &mut Service) {
     let spec = service.spec.get_or_insert_default();
     set_if_empty(&mut spec.type_, "ClusterIP");
     set_if_empty(&mut spec.session_affinity, "None");
@@ -18,7 +24,6 @@ pub fn set(service: &mut Service) {
         _ => {}
     }
     spec.ports.iter_mut().flatten().for_each(set_port);
-    normalize_cluster_ips(spec);
     let kind = spec.type_.clone().unwrap_or_default();
     if externally_accessible(spec) {
         set_if_empty(&mut spec.external_traffic_policy, "Cluster");
@@ -64,7 +69,8 @@ fn set_affinity_timeout(spec: &mut ServiceSpec) {
     client.timeout_seconds.get_or_insert(AFFINITY_SECONDS);
 }
 
-fn normalize_cluster_ips(spec: &mut ServiceSpec) {
+/// `spec.clusterIPs` from `spec.clusterIP` where only that is given.
+pub fn normalize_cluster_ips(spec: &mut ServiceSpec) {
     let first = spec.cluster_ip.clone().unwrap_or_default();
     let ips = spec.cluster_ips.get_or_insert_default();
     if ips.is_empty() && !first.is_empty() {

@@ -3,7 +3,10 @@
 mod annotations;
 mod cluster_ips;
 pub mod defaults;
+pub mod families;
+pub mod update;
 mod validate;
+pub mod warnings;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,6 +39,10 @@ pub struct ServiceRequest {
     pub external_name: Option<Arc<str>>,
     /// `spec.trafficDistribution`
     pub distribution: Option<Distribution>,
+    /// `spec.ipFamilies` of a headless Service, whose slices are for others than proxies.
+    pub headless: Vec<Family>,
+    /// `spec.healthCheckNodePort` where the type and the policy want one: zero for any.
+    pub health_check: Option<i32>,
     /// `metadata.creationTimestamp`, in seconds since 1970.
     pub created: Option<u64>,
 }
@@ -92,6 +99,11 @@ impl Family {
     fn named(name: &str) -> Self {
         if name == "IPv6" { Self::V6 } else { Self::V4 }
     }
+
+    /// As `spec.ipFamilies` has it.
+    pub fn as_str(self) -> &'static str {
+        if self == Self::V4 { "IPv4" } else { "IPv6" }
+    }
 }
 
 /// Defaults and validates a Service. Without an error among `problems` there is always a request.
@@ -102,16 +114,20 @@ pub fn read(
 ) -> Option<ServiceRequest> {
     defaults::set(&mut service);
     validate(&service, trust, problems);
+    let request = request(&service, problems);
+    (!problems.iter().any(|problem| problem.severity == Severity::Error)).then_some(request)
+}
+
+/// What a defaulted Service asks for; where it is not valid, as far as that can be told.
+pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> ServiceRequest {
     let wishes = annotations::read(service.metadata.annotations.as_ref(), problems);
-    if problems.iter().any(|problem| problem.severity == Severity::Error) {
-        return None;
-    }
-    let spec = service.spec.unwrap_or_default();
+    let empty = v1::ServiceSpec::default();
+    let spec = service.spec.as_ref().unwrap_or(&empty);
     let ports = spec.ports.as_deref().unwrap_or_default();
-    let kind = kind(&spec);
+    let kind = kind(spec);
     let allocate = kind == ServiceKind::NodePort
         || kind == ServiceKind::LoadBalancer && spec.allocate_load_balancer_node_ports != Some(false);
-    Some(ServiceRequest {
+    ServiceRequest {
         service: Service {
             key: meta::key(&service.metadata, true),
             uid: service.metadata.uid.as_deref().unwrap_or_default().into(),
@@ -122,7 +138,7 @@ pub fn read(
             cluster_ips: Vec::new(),
             external_ips: addresses(spec.external_ips.iter().flatten()),
             load_balancer_ips: load_balancer_ips(service.status.as_ref()),
-            affinity: affinity(&spec),
+            affinity: affinity(spec),
             external_policy: policy(spec.external_traffic_policy.as_deref()),
             internal_policy: policy(spec.internal_traffic_policy.as_deref()),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
@@ -135,9 +151,10 @@ pub fn read(
         },
         node_ports: ports.iter().map(|port| port.node_port.unwrap_or(0)).collect(),
         wants_node_ports: allocate,
-        cluster_ips: cluster_ips::read(&spec),
+        cluster_ips: cluster_ips::read(spec),
         external_name: spec
             .external_name
+            .as_deref()
             .filter(|_| spec.type_.as_deref() == Some("ExternalName"))
             .map(Into::into),
         distribution: match spec.traffic_distribution.as_deref() {
@@ -145,8 +162,18 @@ pub fn read(
             Some(_) => Some(Distribution::SameZone),
             None => None,
         },
+        headless: headless_families(spec),
+        health_check: update::needs_health_check(spec).then(|| spec.health_check_node_port.unwrap_or(0)),
         created: meta::created(&service.metadata),
-    })
+    }
+}
+
+fn headless_families(spec: &v1::ServiceSpec) -> Vec<Family> {
+    if spec.cluster_ip.as_deref() != Some("None") {
+        return Vec::new();
+    }
+    let named = spec.ip_families.iter().flatten().map(|name| Family::named(name)).collect::<Vec<_>>();
+    if named.is_empty() { vec![Family::V4] } else { named }
 }
 
 fn kind(spec: &v1::ServiceSpec) -> ServiceKind {
@@ -171,7 +198,7 @@ fn port(port: &v1::ServicePort) -> Option<ServicePort> {
 }
 
 /// A protocol by name; TCP where there is none.
-pub(super) fn protocol(name: Option<&str>) -> Option<Protocol> {
+pub fn protocol(name: Option<&str>) -> Option<Protocol> {
     match name {
         None | Some("" | "TCP") => Some(Protocol::Tcp),
         Some("UDP") => Some(Protocol::Udp),

@@ -71,6 +71,25 @@ fn node_ports_are_served_on_chosen_addresses() {
 }
 
 #[test]
+fn node_ports_move_with_the_addresses_and_nothing_else_does() {
+    let only = |addresses: &[&str]| NodePortAddresses::Only(addresses.iter().map(|a| ip(a)).collect());
+    let options = CompileOptions { nodeport_addresses: only(&["192.0.2.7"]), ..CompileOptions::default() };
+    let mut compiler = with_options(options);
+    let world = world().with(with_external_ip("web", 30080, 0)).with_pods("web", &["10.0.0.1"]);
+    let first = compiler.compile(&world);
+    assert!(!compiler.set_nodeport_addresses(only(&["192.0.2.7"])));
+    assert!(!compiler.compile(&world).changed);
+    assert!(compiler.set_nodeport_addresses(only(&["192.0.2.8"])));
+    let second = compiler.compile(&world);
+    let keys = |keys: &[FrontendKey]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(keys(&second.changes.added), ["TCP 192.0.2.8:30080"]);
+    assert_eq!(keys(&second.changes.removed), ["TCP 192.0.2.7:30080"]);
+    assert!(second.changes.updated.is_empty());
+    let (before, after) = (first.frontends.values().next(), second.frontends.values().next());
+    assert!(Arc::ptr_eq(&before.unwrap().port, &after.unwrap().port), "the port's counters and limits stay");
+}
+
+#[test]
 fn every_kind_of_address_is_served_and_cluster_ips_on_request() {
     let world = world().with(everything()).with_pods("web", &["10.0.0.1"]);
     let mut expected = vec![

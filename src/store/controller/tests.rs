@@ -27,7 +27,8 @@ fn read(text: &str) -> (Service, Option<Distribution>, Vec<Arc<Pod>>, Zones) {
 
 fn slices_of(text: &str) -> Vec<EndpointSlice> {
     let (service, distribution, pods, zones) = read(text);
-    slices(&service, distribution, &pods, &zones)
+    let families: Vec<Family> = service.cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
+    slices(&service, &families, distribution, &pods, &zones)
 }
 
 fn service(spec: &str) -> String {

@@ -60,13 +60,13 @@ fn a_range_is_used_up_from_the_upper_band_down() {
         let port = ports.plan(&request, None, &NONE).unwrap()[0].unwrap();
         assert!(seen.insert(port) && (10000..=10200).contains(&port), "{port}");
         assert_eq!(port < 10016, seen.len() > 185, "the static band of 16 comes last: {port}");
-        ports.hold(&with(&request, &[Some(port)]));
+        ports.hold(&with(&request, &[Some(port)]), None);
     }
     let late = request("late", "NodePort", &[("", 80, "TCP", 0)]);
     let problems = ports.plan(&late, None, &NONE).unwrap_err();
     assert_eq!(problems[0].message, "Internal error occurred: failed to allocate a nodePort: range is full");
 
-    ports.release(&with(&request("s7", "NodePort", &[("", 80, "TCP", 0)]), &[ports.held_by("s7")]));
+    ports.release(&with(&request("s7", "NodePort", &[("", 80, "TCP", 0)]), &[ports.held_by("s7")]), None);
     assert!(ports.plan(&late, None, &NONE).is_ok());
 }
 
@@ -136,7 +136,7 @@ fn a_load_balancer_may_do_without_and_still_ask_for_one() {
 fn what_is_refused_and_why() {
     let mut ports = ports();
     let holder = request("holder", "NodePort", &[("", 80, "TCP", 30080)]);
-    ports.hold(&with(&holder, &[Some(30080)]));
+    ports.hold(&with(&holder, &[Some(30080)]), None);
 
     let other = request(
         "other",

@@ -4,6 +4,7 @@ pub(crate) mod bytes;
 pub(crate) mod client;
 pub(crate) mod manifest;
 pub(crate) mod metrics;
+pub(crate) mod net;
 pub(crate) mod netns;
 pub(crate) mod pod;
 pub(crate) mod process;

@@ -94,7 +94,8 @@ impl Ringport {
         Self::spawn_with(world, command, args)
     }
 
-    fn spawn_with(world: &World, mut command: Command, args: &[&str]) -> Self {
+    /// The same by a command of the test's own.
+    pub(crate) fn spawn_with(world: &World, mut command: Command, args: &[&str]) -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (healthz, metrics) = (local(world.port()), local(world.port()));
         let (log, access_log) = (world.path("log"), world.path("access.log"));
@@ -126,6 +127,11 @@ impl Ringport {
     /// Where its health pages are.
     pub(crate) fn healthz(&self) -> SocketAddr {
         self.healthz
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.metrics
     }
 
     /// The status of one of the health pages.

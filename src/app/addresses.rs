@@ -1,0 +1,101 @@
+//! Where node ports listen: `--nodeport-addresses`, and the addresses that the node has now.
+
+use std::io;
+
+use tokio::net::UnixDatagram;
+
+use crate::config::NodePortAddresses;
+use crate::limits;
+use crate::net::addresses::{self, Listen};
+use crate::net::changes;
+use crate::route::compile;
+
+/// Follows the addresses of the node.
+pub(super) struct Addresses<'a> {
+    wanted: &'a NodePortAddresses,
+    changes: Option<UnixDatagram>,
+    /// Something has changed and was not yet told.
+    changed: bool,
+}
+
+/// Which addresses that is now.
+///
+/// # Errors
+/// As getifaddrs(3).
+fn node_port_addresses(wanted: &NodePortAddresses) -> io::Result<compile::NodePortAddresses> {
+    let listen = match wanted {
+        NodePortAddresses::All => Listen::Everywhere,
+        NodePortAddresses::Primary => Listen::On(addresses::primary()),
+        NodePortAddresses::Cidrs(cidrs) => addresses::select(cidrs, &addresses::all()?),
+    };
+    Ok(match listen {
+        Listen::Everywhere => compile::NodePortAddresses::All,
+        Listen::On(addresses) => compile::NodePortAddresses::Only(addresses),
+    })
+}
+
+/// The same, none where they cannot be read; and says so.
+pub(super) fn at_start(wanted: &NodePortAddresses) -> compile::NodePortAddresses {
+    let found = node_port_addresses(wanted).unwrap_or_else(|error| {
+        tracing::error!(%error, "the addresses of this node cannot be read");
+        compile::NodePortAddresses::Only(Vec::new())
+    });
+    warn_if_none(&found);
+    found
+}
+
+fn warn_if_none(found: &compile::NodePortAddresses) {
+    if matches!(found, compile::NodePortAddresses::Only(addresses) if addresses.is_empty()) {
+        tracing::warn!("no address of this node matches --nodeport-addresses: no node port is served");
+    }
+}
+
+impl<'a> Addresses<'a> {
+    /// Follows them where it matters.
+    pub(super) fn follow(wanted: &'a NodePortAddresses) -> Self {
+        let changes = match wanted {
+            NodePortAddresses::All => None,
+            // To tokio one datagram socket is like another.
+            wanted => changes::watch(*wanted == NodePortAddresses::Primary)
+                .and_then(|socket| UnixDatagram::from_std(socket.into()))
+                .inspect_err(|error| tracing::warn!(%error, "no word of new addresses: looking every second"))
+                .ok(),
+        };
+        Self { wanted, changes, changed: false }
+    }
+
+    /// Waits until the addresses may be others, and reads them. May be dropped at any time.
+    pub(super) async fn next(&mut self) -> compile::NodePortAddresses {
+        loop {
+            match &self.changes {
+                _ if *self.wanted == NodePortAddresses::All => std::future::pending().await,
+                None => tokio::time::sleep(limits::RETRY_INTERVAL).await,
+                Some(changes) => {
+                    while !self.changed {
+                        let readable = changes.readable().await;
+                        self.changed = readable.is_err() || take_all(changes);
+                    }
+                    // An address seldom comes alone: its route follows, or the next one.
+                    tokio::time::sleep(limits::ADDRESS_PAUSE).await;
+                    take_all(changes);
+                }
+            }
+            self.changed = false;
+            match node_port_addresses(self.wanted) {
+                Ok(found) => return found,
+                Err(error) => tracing::error!(%error, "the addresses of this node cannot be read"),
+            }
+        }
+    }
+}
+
+/// Takes all messages. Returns whether there was one, or an error: then some may have been lost.
+fn take_all(changes: &UnixDatagram) -> bool {
+    let mut any = false;
+    loop {
+        match changes.try_recv(&mut [0]) {
+            Ok(_) => any = true,
+            Err(error) => return any || error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Objects as the rows of the tables that `kubectl get` prints (kubernetes pkg/printers/internalversion,
+//! cli-runtime pkg/printers/tableprinter.go).
+
+mod cells;
+mod columns;
+mod duration;
+mod model;
+mod pod;
+mod print;
+
+pub use self::cells::{conditions, row};
+pub use self::columns::{Column, columns};
+pub use self::duration::human_duration;
+pub use self::model::{Row, services};
+pub use self::print::{Layout, Line, print};
+
+#[cfg(test)]
+mod tests;
