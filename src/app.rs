@@ -270,7 +270,7 @@ pub fn compile_options(config: &Config) -> CompileOptions {
             max_connections_per_client: config.max_connections_per_client,
             ..PortSettings::default()
         },
-        not_transparent: client_address::not_asked_for(config),
+        not_transparent: None,
     }
 }
 

@@ -16,7 +16,7 @@ impl ClientAddress {
             if let Err(error) = replies::remove_leftovers() {
                 tracing::warn!("{error}");
             }
-            return Self { replies: None, why_not: not_asked_for(config) };
+            return Self { replies: None, why_not: Some("ringport runs without --transparent".to_owned()) };
         }
         match Replies::set_up(config.transparent_mark, config.transparent_table) {
             Ok(replies) => {
@@ -40,9 +40,4 @@ impl ClientAddress {
     pub(super) fn families(&self) -> Families {
         self.replies.as_ref().map(Replies::families).unwrap_or_default()
     }
-}
-
-/// What there is to say while nothing has been tried.
-pub(super) fn not_asked_for(config: &Config) -> Option<String> {
-    (!config.transparent).then(|| "ringport runs without --transparent".to_owned())
 }

@@ -181,10 +181,7 @@ impl Compiler {
                 .max_connections_per_client
                 .or(defaults.max_connections_per_client),
             idle_timeout: service.idle_timeout.or(defaults.idle_timeout),
-            proxy: ProxyRules {
-                send: service.proxy_protocol,
-                accept: service.accept_proxy_protocol.clone(),
-            },
+            proxy: ProxyRules { send: service.proxy_protocol, accept: service.accept_proxy_protocol.clone() },
         };
         let name = ServicePortName {
             service: service.key.clone(),

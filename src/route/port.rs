@@ -124,7 +124,9 @@ impl Admission {
     /// # Errors
     /// [`Refusal::ClientLimit`]
     pub fn settle(&mut self, port: &PortRoute, client: ClientAddr) -> Result<(), Refusal> {
-        let (Some(seat), Some(max)) = (&mut self.seat, port.max_connections_per_client) else { return Ok(()) };
+        let (Some(seat), Some(max)) = (&mut self.seat, port.max_connections_per_client) else {
+            return Ok(());
+        };
         let client = client.0.ip().to_canonical();
         let mut clients = lock(&seat.state.clients);
         let sessions = clients.entry(client).or_insert(0);

@@ -53,7 +53,13 @@ pub(super) async fn connect(
         attempts += 1;
         let until = share_of_budget(clock::now(), deadline, candidates.has_next());
         let source = source::of(shard, frontend, targets, caller.client, endpoint.addr);
-        match attempt(shard, endpoint.addr, until, source, caller.preamble).await {
+        let attempt = Attempt { shard, frontend, endpoint: endpoint.addr, preamble: caller.preamble };
+        let result = match source {
+            // Boxed: few Services ask for it.
+            Some(client) => Box::pin(attempt.as_client(client, until)).await,
+            None => attempt.run(None, until).await,
+        };
+        match result {
             Ok(socket) => {
                 candidates.connected(&endpoint, clock::now());
                 return Ok(Connected { endpoint, socket, attempts });
@@ -88,34 +94,57 @@ fn share_of_budget(now: Millis, deadline: Millis, others: bool) -> Millis {
     now.after(if others { left / 3 } else { left }.max(limits::CONNECT_ATTEMPT_LEAST))
 }
 
-/// One attempt, from an address of choice where that is possible.
-async fn attempt(
-    shard: &Shard,
+/// One attempt to connect to one pod.
+struct Attempt<'a> {
+    shard: &'a Shard,
+    frontend: &'a Frontend,
     endpoint: EndpointAddr,
-    until: Millis,
-    source: Option<SocketAddr>,
-    preamble: &[u8],
-) -> Result<OwnedFd, ConnectFailure> {
-    let socket = socket::towards(endpoint.0, source, &shard.options.tcp).map_err(|error| failure_of(&error))?;
-    let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
-    let result = match unless_stopping(shard, connecting).await {
-        Some(Ok(_)) if socket::peer(&socket).is_ok() => match send_all(&socket, preamble) {
-            Ok(()) => return Ok(socket),
-            Err(error) => Err(failure_of(&error)),
-        },
-        // An ICMP error in answer to the first packet completes the operation too, as a success.
-        Some(Ok(_)) => Err(ConnectFailure::Unreachable),
-        Some(Err(error)) => Err(failure_of(&error)),
-        None => Err(ConnectFailure::Timeout),
-    };
-    shard.ring.close(socket);
-    match (result, source) {
-        // The client's port is busy towards this pod: then another port of the same address.
-        (Err(ConnectFailure::NoLocalPort), Some(source)) if source.port() != 0 => {
-            let source = Some(SocketAddr::new(source.ip(), 0));
-            Box::pin(attempt(shard, endpoint, until, source, preamble)).await
+    preamble: &'a [u8],
+}
+
+impl Attempt<'_> {
+    /// From the address of the client; from this node's where the pod's answers to the client do not come back, which
+    /// only time can tell: half of it.
+    async fn as_client(&self, client: SocketAddr, until: Millis) -> Result<OwnedFd, ConnectFailure> {
+        let now = clock::now();
+        let half = now.after((until.since(now) / 2).max(limits::CONNECT_ATTEMPT_LEAST));
+        let mut result = self.run(Some(client), half).await;
+        if matches!(result, Err(ConnectFailure::NoLocalPort)) {
+            // The client's port is busy towards this pod; another one of its address is not.
+            result = self.run(Some(SocketAddr::new(client.ip(), 0)), half).await;
         }
-        (result, _) => result,
+        let stats = self.frontend.port.stats.of(self.shard.index);
+        if !matches!(result, Err(ConnectFailure::Timeout)) || self.shard.stopping.get() {
+            stats.client_kept.add(1);
+            return result;
+        }
+        stats.client_replaced.add(1);
+        let result = self.run(None, until).await;
+        if result.is_ok() && self.shard.log_gate.may(clock::now()) {
+            let (endpoint, port) = (self.endpoint, &self.frontend.port.name);
+            tracing::warn!(%endpoint, %port, %client, "the pod answers this node, but not the client's address: its packets \
+                           may take a way around nftables; it now sees this node's address");
+        }
+        result
+    }
+
+    async fn run(&self, source: Option<SocketAddr>, until: Millis) -> Result<OwnedFd, ConnectFailure> {
+        let Self { shard, endpoint, .. } = self;
+        let socket = socket::towards(endpoint.0, source, &shard.options.tcp);
+        let socket = socket.map_err(|error| failure_of(&error))?;
+        let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
+        let result = match unless_stopping(shard, connecting).await {
+            Some(Ok(_)) if socket::peer(&socket).is_ok() => match send_all(&socket, self.preamble) {
+                Ok(()) => return Ok(socket),
+                Err(error) => Err(failure_of(&error)),
+            },
+            // An ICMP error in answer to the first packet completes the operation too, as a success.
+            Some(Ok(_)) => Err(ConnectFailure::Unreachable),
+            Some(Err(error)) => Err(failure_of(&error)),
+            None => Err(ConnectFailure::Timeout),
+        };
+        shard.ring.close(socket);
+        result
     }
 }
 

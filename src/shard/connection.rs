@@ -121,7 +121,8 @@ impl<'a> Session<'a> {
         admission.settle(port, self.client)?;
         self.admission = Some(admission);
         // Who may not send a header is watched.
-        let guard = if told.is_some() || port.proxy.accept.is_empty() { Guard::default() } else { Guard::watching() };
+        let guard =
+            if told.is_some() || port.proxy.accept.is_empty() { Guard::default() } else { Guard::watching() };
         Ok(Start { preamble: self.preamble(told, client), guard })
     }
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
-use super::source::Nearby;
 use super::relay::Backlog;
+use super::source::Nearby;
 use super::{Options, accept};
 use crate::clock::{self, OncePerSecond};
 use crate::limits;

@@ -38,8 +38,9 @@ pub(super) fn of(
         nearby.refresh(clock::now());
         comes_back(client.ip(), endpoint.0.ip(), &nearby.networks)
     };
-    let stats = frontend.port.stats.of(shard.index);
-    if possible { stats.client_kept.add(1) } else { stats.client_replaced.add(1) }
+    if !possible {
+        frontend.port.stats.of(shard.index).client_replaced.add(1);
+    }
     possible.then_some(client)
 }
 

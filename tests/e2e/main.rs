@@ -27,5 +27,5 @@ mod proxy_peers;
 mod relay;
 mod reload;
 mod resets;
-mod transparent;
 mod startup;
+mod transparent;

@@ -141,7 +141,8 @@ fn a_trusted_peer_says_who_the_client_is_in_whatever_pieces() {
     let front = Front::start(&[ACCEPT, ("proxy-protocol", "v2")], &[]);
     for i in 0..40 {
         let source = format!("192.0.2.{}:{}", 1 + i, 4000 + i);
-        let header = if i % 2 == 0 { v1(&source, "198.51.100.1:443") } else { v2(&source, "198.51.100.1:443") };
+        let header =
+            if i % 2 == 0 { v1(&source, "198.51.100.1:443") } else { v2(&source, "198.51.100.1:443") };
         let payload: Vec<u8> = (0..random.usize(0..600)).map(|_| random.u8(..)).collect();
         let all = [header, payload.clone()].concat();
         let mut peer = front.trusted();

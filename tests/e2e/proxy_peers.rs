@@ -130,9 +130,12 @@ fn haproxy_and_nginx_as_pods_believe_the_header_of_either_version() {
 
 #[test]
 fn haproxy_and_nginx_in_front_are_believed() {
-    for (program, line) in
-        [("haproxy", "send-proxy"), ("haproxy", "send-proxy-v2"), ("haproxy", "send-proxy-v2-ssl-cn"), ("nginx", "")]
-    {
+    for (program, line) in [
+        ("haproxy", "send-proxy"),
+        ("haproxy", "send-proxy-v2"),
+        ("haproxy", "send-proxy-v2-ssl-cn"),
+        ("nginx", ""),
+    ] {
         let world = World::new();
         let (target_port, mut listeners) = listen(&[world.ip()]);
         let at = listeners[0].local_addr().unwrap();
@@ -142,12 +145,15 @@ fn haproxy_and_nginx_in_front_are_believed() {
         let front = free(world.ip());
         let peer = match program {
             "haproxy" => {
-                let config = format!("listen front\n  mode tcp\n  bind {front}\n  server node {node} source 127.0.0.1 {line}\n");
+                let config = format!(
+                    "listen front\n  mode tcp\n  bind {front}\n  server node {node} source 127.0.0.1 {line}\n"
+                );
                 haproxy(&world, &config, front)
             }
             _ => {
-                let config =
-                    format!("server {{ listen {front}; proxy_pass {node}; proxy_bind 127.0.0.1; proxy_protocol on; }}");
+                let config = format!(
+                    "server {{ listen {front}; proxy_pass {node}; proxy_bind 127.0.0.1; proxy_protocol on; }}"
+                );
                 nginx(&world, &config, front)
             }
         };
@@ -179,7 +185,8 @@ fn the_health_checks_of_haproxy_are_its_own() {
     );
     let Some(_peer) = haproxy(&world, &config, front) else { return };
     until("some checks have been relayed", || {
-        let checks = ringport.sessions().into_iter().filter(|session| session.client().starts_with("127.0.0.1:"));
+        let checks =
+            ringport.sessions().into_iter().filter(|session| session.client().starts_with("127.0.0.1:"));
         (checks.count() >= 3).then_some(())
     });
 }
@@ -192,7 +199,8 @@ fn a_client_is_known_through_two_proxies() {
         serve(&world, at, &[("accept-proxy-protocol", "127.0.0.1"), ("proxy-protocol", "v2")]);
     let outer = World::new();
     let front = free(outer.ip());
-    let config = format!("server {{ listen {front}; proxy_pass {node}; proxy_bind 127.0.0.1; proxy_protocol on; }}");
+    let config =
+        format!("server {{ listen {front}; proxy_pass {node}; proxy_bind 127.0.0.1; proxy_protocol on; }}");
     let Some(_front) = nginx(&outer, &config, front) else { return };
     let (said, wanted) = asked(world.ip(), front, front);
     assert_eq!(said, wanted);

@@ -108,10 +108,14 @@ fn at(ip: &str, port: u16) -> SocketAddr {
 /// Who the client is, and whom the pod sees.
 fn seen(host: &Host, from: &str, to: SocketAddr) -> (SocketAddr, SocketAddr) {
     host.run(|| {
-        let mut stream = connect_from(from.parse().unwrap(), to).unwrap_or_else(|e| panic!("{from} to {to}: {e}"));
+        let mut stream =
+            connect_from(from.parse().unwrap(), to).unwrap_or_else(|e| panic!("{from} to {to}: {e}"));
         let mut line = String::new();
         stream.read_to_string(&mut line).unwrap();
-        (stream.local_addr().unwrap(), line.trim().parse().unwrap_or_else(|e| panic!("{from} to {to}: {line:?}: {e}")))
+        (
+            stream.local_addr().unwrap(),
+            line.trim().parse().unwrap_or_else(|e| panic!("{from} to {to}: {line:?}: {e}")),
+        )
     })
 }
 
@@ -164,7 +168,9 @@ fn a_long_session_and_a_client_that_uses_its_port_again() {
         // From one port of the client to both frontends at once: the pod cannot see the same port twice.
         let connect = |to: SocketAddr| {
             scene.lab.client.run(|| {
-                let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).unwrap();
+                let socket =
+                    socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)
+                        .unwrap();
                 socket.set_reuse_address(true).unwrap();
                 socket.bind(&at(CLIENT[family], 45_678).into()).unwrap();
                 socket.connect(&to.into()).unwrap();
@@ -207,7 +213,10 @@ fn what_is_set_up_is_removed_at_the_end_and_after_a_crash_at_the_next_start_and_
 
     let mut ringport = scene.start(&["--transparent"]);
     let during = scene.rules();
-    assert!(during.contains("table inet ringport_4096") && during.contains("lookup 4096 proto 82"), "{during}");
+    assert!(
+        during.contains("table inet ringport_4096") && during.contains("lookup 4096 proto 82"),
+        "{during}"
+    );
     ringport.signal(Signal::TERM);
     assert!(ringport.wait(Duration::from_secs(20)).success());
     assert_eq!(scene.rules(), before, "after the end");
@@ -222,7 +231,12 @@ fn what_is_set_up_is_removed_at_the_end_and_after_a_crash_at_the_next_start_and_
         assert_eq!(scene.rules(), during, "a crash leaves it behind");
         let mut next = scene.start(args);
         let now = scene.rules();
-        assert_eq!(now, if args.is_empty() { before.clone() } else { during.clone() }, "{args:?}:\n{}", next.log());
+        assert_eq!(
+            now,
+            if args.is_empty() { before.clone() } else { during.clone() },
+            "{args:?}:\n{}",
+            next.log()
+        );
         next.signal(Signal::TERM);
         assert!(next.wait(Duration::from_secs(20)).success());
         assert_eq!(scene.rules(), before);
@@ -236,12 +250,16 @@ fn where_it_is_not_possible_the_service_works_and_says_what_the_pod_sees() {
     // A PATH with ip, but without nft.
     let path = without("bin");
     std::fs::create_dir(&path).unwrap();
-    let ip = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].into_iter().find(|ip| std::path::Path::new(ip).exists());
+    let ip =
+        ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].into_iter().find(|ip| std::path::Path::new(ip).exists());
     std::os::unix::fs::symlink(ip.unwrap(), format!("{path}/ip")).unwrap();
     let path = format!("PATH={path}");
     let before = scene.rules();
     for (program, why) in [
-        (&["/usr/bin/setpriv", "--bounding-set", "-net_admin,-net_raw"][..], "this process has no CAP_NET_ADMIN"),
+        (
+            &["/usr/bin/setpriv", "--bounding-set", "-net_admin,-net_raw"][..],
+            "this process has no CAP_NET_ADMIN",
+        ),
         (&["/usr/bin/env", &path], "there is no `nft`; install nftables"),
     ] {
         let ringport = scene.start_through(program, &["--transparent"]);
@@ -269,6 +287,28 @@ fn where_it_is_not_possible_the_service_works_and_says_what_the_pod_sees() {
         assert_eq!(scene.rules(), during, "{args:?}");
     }
     assert!(!first.log().contains("pods see the address of this node"), "{}", first.log());
+}
+
+#[test]
+fn a_pod_whose_answers_do_not_come_back_is_connected_from_the_node() {
+    let Some(scene) = Scene::new("Local", witness) else { return };
+    let ringport = scene.start(&["--transparent", "--connect-timeout", "1s"]);
+    // As where a network plug-in takes packets past the firewall: what is for the client is not seen here.
+    scene.lab.node.command("nft add table inet past");
+    scene
+        .lab
+        .node
+        .command("nft add chain inet past prerouting { type filter hook prerouting priority raw ; }");
+    scene.lab.node.command("nft add rule inet past prerouting iifname inside ip daddr 192.0.2.0/24 drop");
+    let (_, pod_sees) = seen(&scene.lab.client, CLIENT[0], scene.frontends(0)[0]);
+    assert_eq!(pod_sees.ip().to_string(), NODE_INSIDE[0]);
+    assert!(
+        ringport.log().contains("the pod answers this node, but not the client's address"),
+        "{}",
+        ringport.log()
+    );
+    let metrics = scene.lab.node.run(|| ringport.metrics());
+    assert_eq!((metrics.seen("client"), metrics.seen("node")), (0, 1));
 }
 
 #[test]

@@ -114,7 +114,11 @@ fn cidrs(field: &str, value: &str) -> Result<Vec<IpNet>, FieldProblem> {
     let cidr = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let all: Option<Vec<IpNet>> = value.split(',').map(|text| cidr(text.trim()).map(|c| c.trunc())).collect();
     all.ok_or_else(|| {
-        FieldProblem::invalid(field, value, "must be CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64")
+        FieldProblem::invalid(
+            field,
+            value,
+            "must be CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
+        )
     })
 }
 

@@ -229,7 +229,11 @@ where
 /// Which sides are reset after a side has broken, when `other` is the other one. One that has failed only here
 /// is alive, and would take a FIN for the end of a whole stream.
 fn resets_after(reason: EndReason, other: Side) -> Resets {
-    if matches!(reason, EndReason::LocalError | EndReason::ProxyHeader) { Resets::Both } else { Resets::Only(other) }
+    if matches!(reason, EndReason::LocalError | EndReason::ProxyHeader) {
+        Resets::Both
+    } else {
+        Resets::Only(other)
+    }
 }
 
 fn reason_of(side: Side, error: &io::Error) -> EndReason {

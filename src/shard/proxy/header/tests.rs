@@ -25,7 +25,10 @@ fn what_is_written_is_read_again_from_any_split() {
         both("192.0.2.7:4000", "10.0.0.1:30000"),
         both("[2001:db8::7]:4000", "[2001:db8::1]:30000"),
         both("255.255.255.254:65535", "255.255.255.255:65535"),
-        both("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535", "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535"),
+        both(
+            "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535",
+            "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535",
+        ),
     ];
     // Multicast is nobody's address, so the longest one is only a destination.
     for header in headers.into_iter().take(4) {
@@ -60,8 +63,14 @@ fn version_1_is_strict() {
     for (text, wanted) in [
         ("PROXY UNKNOWN\r\n", local(15)),
         ("PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\nx", local(43)),
-        ("PROXY TCP4 192.0.2.7 10.0.0.1 4000 80\r\n", Parsed::Whole(both("192.0.2.7:4000", "10.0.0.1:80"), 39)),
-        ("PROXY TCP6 ::ffff:192.0.2.7 ::ffff:10.0.0.1 4000 80\r\n", Parsed::Whole(both("192.0.2.7:4000", "10.0.0.1:80"), 53)),
+        (
+            "PROXY TCP4 192.0.2.7 10.0.0.1 4000 80\r\n",
+            Parsed::Whole(both("192.0.2.7:4000", "10.0.0.1:80"), 39),
+        ),
+        (
+            "PROXY TCP6 ::ffff:192.0.2.7 ::ffff:10.0.0.1 4000 80\r\n",
+            Parsed::Whole(both("192.0.2.7:4000", "10.0.0.1:80"), 53),
+        ),
         ("GET / HTTP/1.1\r\n", Parsed::None),
         ("PROXYTCP4 ", Parsed::None),
         ("proxy TCP4 192.0.2.7 10.0.0.1 4000 80\r\n", Parsed::None),
@@ -132,7 +141,10 @@ fn version_2_is_strict() {
     ] {
         assert_eq!(parse(&bytes), Parsed::Malformed, "{bytes:?}");
         // And that is known no later than at its end.
-        assert!((V2_FIXED..bytes.len()).all(|end| matches!(parse(&bytes[..end]), Parsed::Malformed | Parsed::More(_))));
+        assert!(
+            (V2_FIXED..bytes.len())
+                .all(|end| matches!(parse(&bytes[..end]), Parsed::Malformed | Parsed::More(_)))
+        );
     }
 }
 
