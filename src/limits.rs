@@ -237,3 +237,8 @@ pub const DEMO_PORTS_TRIED: usize = 20;
 /// Managers of one object that have changed it by other means than apply, as the API server has it: those before
 /// them are put together.
 pub const UPDATE_MANAGERS: usize = 10;
+/// How long an Event of the embedded API is kept after it last happened: the API server's --event-ttl.
+pub const EVENT_TIME: Duration = Duration::from_secs(3600);
+
+/// Events of the embedded API; the oldest go first. Each is about 1 KiB.
+pub const EVENTS: usize = 2000;

@@ -38,6 +38,8 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// A word for programs, as Events have it: `PortTaken`.
+    pub reason: Option<&'static str>,
 }
 
 impl Problem {
@@ -50,6 +52,7 @@ impl Problem {
             field: None,
             message: message.into(),
             hint: None,
+            reason: None,
         }
     }
 
@@ -57,6 +60,24 @@ impl Problem {
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
+}
+
+/// Reasons of problems, which become those of Events.
+pub mod reason {
+    /// The port is taken by somebody else on this node.
+    pub const PORT_TAKEN: &str = "PortTaken";
+    /// The port cannot be held for another reason: permissions, an address that is not here.
+    pub const PORT_UNAVAILABLE: &str = "PortUnavailable";
+    /// An older Service has the address and port.
+    pub const ADDRESS_CONTESTED: &str = "AddressContested";
+    /// A nodePort or clusterIP that is asked for is taken, or there is none left.
+    pub const FAILED_TO_ALLOCATE: &str = "FailedToAllocate";
+    /// Another file or the API has an object of this name.
+    pub const ALREADY_DEFINED: &str = "AlreadyDefined";
+    /// No Pod that a Service selects can be sent to.
+    pub const NO_ENDPOINTS: &str = "NoEndpoints";
+    /// What a manifest file says is not valid.
+    pub const INVALID: &str = "InvalidManifest";
 }
 
 impl fmt::Display for Origin {

@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::types::Protocol;
 
 pub(super) fn check(config: &Config) -> Result<(), Error> {
-    let mut store = Store::new(app::store_options(config));
+    let mut store = Store::for_files(app::store_options(config));
     let mut problems = Manifests::new(inputs(config)?).reload(&mut store);
     let options = app::compile_options(config);
     let compiled = Compiler::new(options, 1).compile(&store.world());
@@ -81,7 +81,7 @@ mod tests {
 
     fn reported(text: &str) -> (String, usize) {
         let config = Config::defaults().unwrap();
-        let mut store = Store::new(app::store_options(&config));
+        let mut store = Store::for_files(app::store_options(&config));
         let inputs = vec![Input::Text { name: "web.yml".to_owned(), text: text.to_owned() }];
         let problems = Manifests::new(inputs).reload(&mut store);
         let compiled =

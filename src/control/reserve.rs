@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::control::owner::Owners;
 use crate::net::hold::{Beside, Hold};
-use crate::problem::Problem;
+use crate::problem::{Problem, reason};
 use crate::route::snapshot::FrontendKey;
 use crate::types::ServicePortName;
 
@@ -124,6 +124,11 @@ impl Failure {
         let problem = Problem {
             object: Some(format!("Service {}", service.service)),
             hint: Some(hint),
+            reason: Some(if error.kind() == io::ErrorKind::AddrInUse {
+                reason::PORT_TAKEN
+            } else {
+                reason::PORT_UNAVAILABLE
+            }),
             ..Problem::error(format!("{key} of port {service} cannot be served: {why}"))
         };
         Self { service, errno: error.raw_os_error(), problem }

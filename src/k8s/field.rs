@@ -86,6 +86,7 @@ impl From<FieldProblem> for Problem {
             field: Some(problem.field).filter(|field| !field.is_empty()),
             message: problem.message,
             hint: problem.hint,
+            reason: None,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`model`] what is left of them for a proxy
 //! - [`resource`] the kinds as an API names them
 //! - [`patch`] changes of a part of an object
+//! - [`protobuf`] bodies that are not JSON
 //! - [`selector`] which objects a list or a watch is about
 //! - [`table`] objects as `kubectl get` prints them
 
@@ -22,6 +23,7 @@ pub mod names;
 pub mod node;
 pub mod patch;
 pub mod pod;
+pub mod protobuf;
 pub mod resource;
 pub mod selector;
 pub mod service;

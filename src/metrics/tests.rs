@@ -134,7 +134,6 @@ fn a_page_adds_up_what_the_shards_counted() {
         port.refused.of(Refusal::NoEndpoints).add(2);
         port.ended.of(EndReason::ClientReset).add(3);
         port.bytes.up.add(100);
-        port.client_kept.add(1);
         port.times.connected(700);
         port.times.connected(40_000_000);
         port.times.ended(2_000_000);
@@ -205,6 +204,7 @@ fn rows_are_named_and_labelled_as_they_are_written() {
     let port = PerShard::<PortCounters>::new(1);
     let endpoint = PerShard::<EndpointCounters>::new(1);
     port.of(0).accepted.add(1);
+    port.of(0).client_kept.add(1);
     endpoint.of(0).connected.add(1);
     for metric in METRICS {
         let mut written = BTreeSet::new();

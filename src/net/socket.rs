@@ -111,6 +111,26 @@ pub fn peer(socket: &impl AsFd) -> io::Result<SocketAddr> {
     SockRef::from(&socket.as_fd()).peer_addr()?.as_socket().map(canonical).ok_or_else(unnamed)
 }
 
+/// Whether a socket still waits for the answer to its connect(2). One that has been reset since does not.
+pub fn is_connecting(socket: &(impl AsFd + AsRawFd)) -> bool {
+    /// linux/tcp.h, TCP_SYN_SENT
+    const SYN_SENT: u8 = 2;
+    // Without a peer there is none yet or none any more; to ask for it is much cheaper than to ask which.
+    peer(socket).is_err() && tcp_state(socket) == Some(SYN_SENT)
+}
+
+fn tcp_state(socket: &impl AsRawFd) -> Option<u8> {
+    // The state is the first byte of struct tcp_info; the kernel gives as much of it as there is room for.
+    let mut state = 0u8;
+    let mut length: libc::socklen_t = 1;
+    let place = (&raw mut state).cast();
+    // SAFETY: `place` has room for the one byte that `length` says, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length)
+    };
+    (result == 0 && length == 1).then_some(state)
+}
+
 /// The address the peer has connected to.
 ///
 /// # Errors
@@ -222,4 +242,34 @@ pub(super) fn no_ipv6(error: &io::Error) -> bool {
 
 fn unnamed() -> io::Error {
     io::Error::other("a socket without an IP address")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_connecting_from_its_first_packet_to_the_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = towards(address, None, &TcpOptions::default()).unwrap();
+        assert!(!is_connecting(&socket), "nothing was asked of it");
+        // Loopback answers before connect(2) returns.
+        let _ = SockRef::from(&socket).connect(&address.into());
+        assert!(!is_connecting(&socket));
+        let (accepted, _) = listener.accept().unwrap();
+        reset(accepted.into());
+        assert!(!is_connecting(&socket), "it was connected, and reset");
+        // A queue that is full does not answer.
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        full.listen(0).unwrap();
+        let address = full.local_addr().unwrap().as_socket().unwrap();
+        let _first = TcpStream::connect(address).unwrap();
+        let socket = towards(address, None, &TcpOptions::default()).unwrap();
+        let _ = SockRef::from(&socket).connect(&address.into());
+        assert!(is_connecting(&socket));
+    }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::k8s::model::{Service, ServiceKind, ServicePort};
-use crate::problem::Problem;
+use crate::problem::{Problem, reason};
 use crate::route::port::PortSettings;
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 use crate::types::NamespacedName;
@@ -190,6 +190,7 @@ fn lost(winner: &Claim, loser: &Claim) -> Problem {
         object: Some(format!("Service {}", mine.service)),
         field: Some(loser.field()),
         hint: Some(hint.to_owned()),
+        reason: Some(reason::ADDRESS_CONTESTED),
         ..Problem::error(format!("{} already belongs to Service {other}, {why}", loser.frontend.key))
     }
 }

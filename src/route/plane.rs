@@ -1,6 +1,5 @@
-//! The waist between control and the shards. Control publishes snapshots, says how many sessions
-//! may be, and asks for a drain; shards
-//! read, acknowledge and report finished sessions. Nothing else crosses.
+//! The waist between control and the shards. Control publishes snapshots, says how many sessions there may be, and
+//! asks for a drain; shards read, acknowledge and report finished sessions. Nothing else crosses.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::net::socket;
 use crate::route::endpoint::Endpoint;
 use crate::route::snapshot::Frontend;
-use crate::types::{ClientAddr, ConnectFailure, EndpointAddr, Refusal};
+use crate::types::{ClientAddr, ConnectFailure, Refusal};
 
 /// Whom a pod is connected for.
 pub(super) struct Caller<'a> {
@@ -52,12 +52,11 @@ pub(super) async fn connect(
     while let Some(endpoint) = candidates.next_endpoint() {
         attempts += 1;
         let until = share_of_budget(clock::now(), deadline, candidates.has_next());
-        let source = source::of(shard, frontend, targets, caller.client, endpoint.addr);
-        let attempt = Attempt { shard, frontend, endpoint: endpoint.addr, preamble: caller.preamble };
-        let result = match source {
+        let attempt = Attempt { shard, frontend, endpoint: &endpoint, preamble: caller.preamble };
+        let result = match source::of(shard, frontend, targets, caller.client, endpoint.addr) {
             // Boxed: few Services ask for it.
             Some(client) => Box::pin(attempt.as_client(client, until)).await,
-            None => attempt.run(None, until).await,
+            None => attempt.run(attempt.socket(None), until).await,
         };
         match result {
             Ok(socket) => {
@@ -98,7 +97,7 @@ fn share_of_budget(now: Millis, deadline: Millis, others: bool) -> Millis {
 struct Attempt<'a> {
     shard: &'a Shard,
     frontend: &'a Frontend,
-    endpoint: EndpointAddr,
+    endpoint: &'a Endpoint,
     preamble: &'a [u8],
 }
 
@@ -108,10 +107,10 @@ impl Attempt<'_> {
     async fn as_client(&self, client: SocketAddr, until: Millis) -> Result<OwnedFd, ConnectFailure> {
         let now = clock::now();
         let half = now.after((until.since(now) / 2).max(limits::CONNECT_ATTEMPT_LEAST));
-        let mut result = self.run(Some(client), half).await;
+        let mut result = self.run(self.socket(Some(client)), half).await;
         if matches!(result, Err(ConnectFailure::NoLocalPort)) {
             // The client's port is busy towards this pod; another one of its address is not.
-            result = self.run(Some(SocketAddr::new(client.ip(), 0)), half).await;
+            result = self.run(self.socket(Some(SocketAddr::new(client.ip(), 0))), half).await;
         }
         let stats = self.frontend.port.stats.of(self.shard.index);
         if !matches!(result, Err(ConnectFailure::Timeout)) || self.shard.stopping.get() {
@@ -119,27 +118,30 @@ impl Attempt<'_> {
             return result;
         }
         stats.client_replaced.add(1);
-        let result = self.run(None, until).await;
+        let result = self.run(self.socket(None), until).await;
         if result.is_ok() && self.shard.log_gate.may(clock::now()) {
-            let (endpoint, port) = (self.endpoint, &self.frontend.port.name);
+            let (endpoint, port) = (self.endpoint.addr, &self.frontend.port.name);
             tracing::warn!(%endpoint, %port, %client, "the pod answers this node, but not the client's address: its packets \
                            may take a way around nftables; it now sees this node's address");
         }
         result
     }
 
-    async fn run(&self, source: Option<SocketAddr>, until: Millis) -> Result<OwnedFd, ConnectFailure> {
-        let Self { shard, endpoint, .. } = self;
-        let socket = socket::towards(endpoint.0, source, &shard.options.tcp);
+    fn socket(&self, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
+        socket::towards(self.endpoint.addr.0, source, &self.shard.options.tcp)
+    }
+
+    async fn run(&self, socket: io::Result<OwnedFd>, until: Millis) -> Result<OwnedFd, ConnectFailure> {
         let socket = socket.map_err(|error| failure_of(&error))?;
-        let connecting = shard.ring.until(until, shard.ring.connect(&socket, endpoint.0));
+        let shard = self.shard;
+        let connecting = shard.ring.until(until, shard.ring.connect(&socket, self.endpoint.addr.0));
         let result = match unless_stopping(shard, connecting).await {
-            Some(Ok(_)) if socket::peer(&socket).is_ok() => match send_all(&socket, self.preamble) {
+            // An ICMP error in answer to the first packet completes the operation too, as a success.
+            Some(Ok(_)) if socket::is_connecting(&socket) => Err(ConnectFailure::Unreachable),
+            Some(Ok(_)) => match send_all(&socket, self.preamble) {
                 Ok(()) => return Ok(socket),
                 Err(error) => Err(failure_of(&error)),
             },
-            // An ICMP error in answer to the first packet completes the operation too, as a success.
-            Some(Ok(_)) => Err(ConnectFailure::Unreachable),
             Some(Err(error)) => Err(failure_of(&error)),
             None => Err(ConnectFailure::Timeout),
         };

@@ -46,14 +46,7 @@ fn begin(shard: &Shard, frontend: &Frontend) {
 
 async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     let mut session = Session::new(&shard, &frontend);
-    let outcome = match session.admit(&client).await {
-        Err(refusal) => Err(refusal),
-        Ok(Start { preamble, guard }) => {
-            let caller = Caller { client: session.client, socket: &client, preamble: &preamble };
-            connect(&shard, &frontend, &caller).await.map(|connected| (connected, guard))
-        }
-    };
-    match outcome {
+    match session.reach(&client).await {
         Err(refusal) => {
             session.log(&client, Outcome::Refused(refusal));
             socket::reset(client);
@@ -103,6 +96,14 @@ impl<'a> Session<'a> {
             bytes: (0, 0, 0),
             admission: None,
         }
+    }
+
+    /// Admits the client and connects it to a pod. The guard is for its first bytes.
+    async fn reach(&mut self, client: &OwnedFd) -> Result<(Connected, Guard), Refusal> {
+        let Start { preamble, guard } = self.admit(client).await?;
+        let caller = Caller { client: self.client, socket: client, preamble: &preamble };
+        let connected = connect(self.shard, self.frontend, &caller).await?;
+        Ok((connected, guard))
     }
 
     /// Learns who the client is, and takes a place for it. Waiting for a header takes a place of the Service.

@@ -8,6 +8,7 @@ mod addresses;
 mod answer;
 mod controller;
 mod draft;
+mod events;
 mod files;
 mod index;
 mod metadata;
@@ -23,7 +24,7 @@ mod services;
 mod slices;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -35,6 +36,7 @@ use siphasher::sip::SipHasher13;
 
 use self::addresses::Addresses;
 use self::controller::Zones;
+use self::events::Told;
 use self::index::Index;
 use self::objects::Objects;
 use self::persist::{Disk, Kept};
@@ -87,6 +89,10 @@ pub struct Store {
     /// Where the API's objects outlive the process.
     disk: Option<Disk>,
     disk_problem: Option<Problem>,
+    /// What was reported the last time.
+    reported: HashSet<Told>,
+    /// When Events were last searched for old ones, in seconds since 1970.
+    expired_at: u64,
 }
 
 impl Store {
@@ -120,6 +126,8 @@ impl Store {
             shown_slices: HashMap::new(),
             disk: None,
             disk_problem: None,
+            reported: HashSet::new(),
+            expired_at: 0,
         }
     }
 

@@ -287,4 +287,4 @@ fn damaged(error: impl Into<redb::Error>) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -91,18 +91,13 @@ impl Ports {
             }
             number => plan.fixed(0, number),
         };
-        let said = |problem: FieldProblem| match problem.message.split_once(": provided ") {
-            _ if problem.message.starts_with(INTERNAL) => problem,
-            Some((_, rest)) => FieldProblem {
-                field: String::new(),
-                message: format!("{INTERNAL}{HEALTH_CHECK} {number}: provided {rest}"),
-                ..problem
-            },
-            None => FieldProblem {
-                field: String::new(),
-                message: format!("{INTERNAL}{HEALTH_CHECK} {number}: {}", problem.message),
-                ..problem
-            },
+        let said = |problem: FieldProblem| {
+            if problem.message.starts_with(INTERNAL) {
+                return problem;
+            }
+            let why = problem.message.rsplit(": ").next().unwrap_or_default();
+            let message = format!("{INTERNAL}{HEALTH_CHECK} {number}: {why}");
+            FieldProblem { field: String::new(), message, ..problem }
         };
         if plan.problems.is_empty() { Ok(port) } else { Err(plan.problems.into_iter().map(said).collect()) }
     }

@@ -182,7 +182,7 @@ impl Registry {
 }
 
 impl Document {
-    /// An object at a version, which is written into it.
+    /// An object at a version, which is written into it unless it is zero: that of an object which only would be.
     pub(super) fn new(
         resource: Resource,
         key: NamespacedName,
@@ -193,7 +193,10 @@ impl Document {
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
         let (mut uid, mut labels) = (String::new(), BTreeMap::new());
         if let Some(metadata) = metadata {
-            metadata.insert("resourceVersion".into(), version.to_string().into());
+            match version {
+                0 => metadata.remove("resourceVersion"),
+                _ => metadata.insert("resourceVersion".into(), version.to_string().into()),
+            };
             uid = metadata.get("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
             let pairs = metadata.get("labels").and_then(Value::as_object).into_iter().flatten();
             labels =

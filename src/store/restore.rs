@@ -37,8 +37,14 @@ impl Store {
             let document = registry.get(*resource, key).filter(|document| document.owner == Owner::Api)?;
             Some(Record { rank: ranks.get(key).unwrap_or(0), json: document.json.clone() })
         };
+        // Events come and go.
+        let changes: Vec<Change> =
+            changes.iter().filter(|((resource, _), _)| *resource != Resource::Events).cloned().collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
         let version = registry.version() + changes.len() as u64;
-        disk.write(version, changes, now).map_err(Refusal::Internal)
+        disk.write(version, &changes, now).map_err(Refusal::Internal)
     }
 
     /// Sees to it that the versions of changes that are not persisted will not be given a second time. Where that

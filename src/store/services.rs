@@ -8,6 +8,7 @@ use crate::k8s::decode::{Kind, Object, ObjectId, Written};
 use crate::k8s::field::FieldProblem;
 use crate::k8s::model::Service;
 use crate::k8s::service::{ClusterIps, Family, ServiceRequest};
+use crate::problem::{Problem, reason};
 use crate::types::NamespacedName;
 
 /// A Service that is in force.
@@ -94,7 +95,10 @@ impl Store {
                 true
             }
             Err(problems) => {
-                let place = |problem: FieldProblem| written.problem(&problem.field.clone(), problem);
+                let place = |problem: FieldProblem| Problem {
+                    reason: Some(reason::FAILED_TO_ALLOCATE),
+                    ..written.problem(&problem.field.clone(), problem)
+                };
                 let problems = problems.into_iter().map(place).collect();
                 self.refused.insert(key.clone(), problems);
                 false

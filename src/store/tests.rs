@@ -1,3 +1,5 @@
+mod property;
+
 use std::net::IpAddr;
 
 use super::slices::same;

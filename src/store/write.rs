@@ -80,6 +80,7 @@ impl Store {
         if dry_run {
             return Ok(old);
         }
+        self.forget_told(resource, key);
         let ids: Vec<Id> = inside.into_iter().chain([(resource, key.clone())]).collect();
         let changes: Vec<Change> = ids.iter().map(|id| (id.clone(), None)).collect();
         self.persist(&changes)?;
@@ -134,10 +135,12 @@ impl Store {
         dry_run: bool,
     ) -> Result<Accepted, Refusal> {
         let Draft { object, typed, warnings } = draft;
-        let document = Arc::new(self.registry.next(resource, key.clone(), Owner::Api, object));
         if dry_run {
+            let version = self.registry.get(resource, &key).map_or(0, |old| old.version);
+            let document = Arc::new(Document::new(resource, key, Owner::Api, object, version));
             return Ok(Accepted { document, warnings });
         }
+        let document = Arc::new(self.registry.next(resource, key.clone(), Owner::Api, object));
         let rank = match &typed {
             Some(Object::Service(request)) => self.ranks.rank(&key, request.created),
             _ => 0,
@@ -145,6 +148,9 @@ impl Store {
         let record = Record { rank, json: Arc::clone(&document.json) };
         self.persist(&[((resource, key.clone()), Some(record))])?;
         self.registry.insert(Arc::clone(&document));
+        if resource == Resource::Events {
+            self.expire_events();
+        }
         match (typed, kind_of(resource)) {
             (Some(object), _) => {
                 let changed = self.objects.put(object);
@@ -182,6 +188,7 @@ fn check_owner(document: &Document, update: bool) -> Result<(), Refusal> {
         Owner::File(place) => {
             Err(Refusal::Forbidden(format!("it is defined in the file {place}: change it there")))
         }
+        Owner::Controller if document.resource == Resource::Events => Ok(()),
         Owner::Controller if update && !document.resource.info().namespaced => Ok(()),
         Owner::Controller => Err(Refusal::Forbidden(match document.resource {
             Resource::Nodes => "it is the node that ringport runs on".to_owned(),

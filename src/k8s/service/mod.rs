@@ -4,6 +4,7 @@ mod annotations;
 mod cluster_ips;
 pub mod defaults;
 pub mod families;
+pub mod status;
 pub mod update;
 mod validate;
 pub mod warnings;

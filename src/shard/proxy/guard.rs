@@ -1,5 +1,6 @@
 //! Looking at the first bytes of those who may not send a header.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -11,25 +12,25 @@ use crate::shard::run::Shard;
 /// Keeps the bytes of a client back until it is certain that they do not begin with a header.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Guard {
-    watching: bool,
+    watching: Cell<bool>,
 }
 
 impl Guard {
     /// A guard of a client that is not trusted.
     pub(in crate::shard) fn watching() -> Self {
-        Self { watching: true }
+        Self { watching: Cell::new(true) }
     }
 
     /// Whether the client still has to be watched.
     pub(in crate::shard) fn is_watching(&self) -> bool {
-        self.watching
+        self.watching.get()
     }
 
     /// Waits until the first bytes are there, and no header. The connection itself is left as it is.
     ///
     /// # Errors
     /// Those of the connection; [`Guard::is_refusal`] where the client has to be refused.
-    pub(in crate::shard) async fn wait(&mut self, shard: &Shard, client: &OwnedFd) -> io::Result<()> {
+    pub(in crate::shard) async fn wait(&self, shard: &Shard, client: &OwnedFd) -> io::Result<()> {
         let mut first = [0; SIGNATURE_BYTES];
         shard.ring.poll(client, libc::POLLIN).await?;
         let mut seen = 0;
@@ -46,7 +47,7 @@ impl Guard {
             let more = shard.ring.within(PROXY_HEADER_TIME, shard.ring.poll(client, libc::POLLIN));
             more.await.ok_or_else(refusal)??;
         }
-        self.watching = false;
+        self.watching.set(false);
         if seen > 0 { socket::wake_at(client, 1) } else { Ok(()) }
     }
 

@@ -76,11 +76,11 @@ pub(super) async fn relay(
 ) -> Ending {
     let state = Cell::new(State::Open);
     let (port_stats, pod_stats) = (port.stats.of(shard.index), pod.stats.of(shard.index));
-    let up = Flow::new(Direction::Up, port_stats, pod_stats, &state);
-    let down = Flow::new(Direction::Down, port_stats, pod_stats, &state);
+    let up = Flow::new(Direction::Up, port_stats, pod_stats, &state, guard);
+    let down = Flow::new(Direction::Down, port_stats, pod_stats, &state, Guard::default());
     let (reason, resets) = {
-        let mut upwards = Wire::new(shard, client, endpoint, &up, guard);
-        let mut downwards = Wire::new(shard, endpoint, client, &down, Guard::default());
+        let mut upwards = Wire::new(shard, client, endpoint, &up);
+        let mut downwards = Wire::new(shard, endpoint, client, &down);
         // Each owns its wire, so that to drop one is to let go of all that it receives into.
         let mut pumps = Pumps {
             shard,

@@ -22,6 +22,8 @@ use crate::types::Direction;
 /// What one direction has moved.
 pub(super) struct Flow<'a> {
     direction: Direction,
+    /// Of the source's first bytes.
+    guard: Guard,
     accepted: Cell<u64>,
     delivered: Cell<u64>,
     /// The error number with which the source has broken.
@@ -37,7 +39,6 @@ pub(super) struct Wire<'a> {
     from: &'a OwnedFd,
     to: &'a OwnedFd,
     flow: &'a Flow<'a>,
-    guard: Guard,
     receives: Receives,
     pipe: Option<Pipe>,
 }
@@ -50,9 +51,10 @@ impl<'a> Flow<'a> {
         port: &'a PortCounters,
         endpoint: &'a EndpointCounters,
         state: &'a Cell<State>,
+        guard: Guard,
     ) -> Self {
         let (accepted, delivered) = (Cell::new(0), Cell::new(0));
-        Self { direction, accepted, delivered, source_fault: Cell::new(None), port, endpoint, state }
+        Self { direction, guard, accepted, delivered, source_fault: Cell::new(None), port, endpoint, state }
     }
 
     /// Bytes handed to the sink's socket.
@@ -85,14 +87,8 @@ impl<'a> Flow<'a> {
 // === impl Wire ===
 
 impl<'a> Wire<'a> {
-    pub(super) fn new(
-        shard: &'a Shard,
-        from: &'a OwnedFd,
-        to: &'a OwnedFd,
-        flow: &'a Flow<'a>,
-        guard: Guard,
-    ) -> Self {
-        Self { shard, from, to, flow, guard, receives: shard.ring.receive(from), pipe: None }
+    pub(super) fn new(shard: &'a Shard, from: &'a OwnedFd, to: &'a OwnedFd, flow: &'a Flow<'a>) -> Self {
+        Self { shard, from, to, flow, receives: shard.ring.receive(from), pipe: None }
     }
 }
 
@@ -133,9 +129,9 @@ impl<'a> Line for Wire<'a> {
     type Held = Held<'a>;
 
     async fn receive(&mut self) -> io::Result<Got<Chunk>> {
-        if self.guard.is_watching() {
+        if self.flow.guard.is_watching() {
             // Boxed: few Services ask for it.
-            Box::pin(self.guard.wait(self.shard, self.from)).await?;
+            Box::pin(self.flow.guard.wait(self.shard, self.from)).await?;
         }
         let received = std::future::poll_fn(|context| {
             self.receives.spare(self.shard.backlog.is_used_up());

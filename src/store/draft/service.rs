@@ -10,7 +10,8 @@ use crate::k8s::decode::Object;
 use crate::k8s::field::FieldProblem;
 use crate::k8s::ip::Trust;
 use crate::k8s::model::Service;
-use crate::k8s::service::{self, defaults, families, update, warnings};
+use crate::k8s::service::{self, defaults, families, status, update, warnings};
+use crate::problem::Severity;
 use crate::store::Store;
 use crate::store::answer::{Part, Refusal};
 use crate::store::ports::INTERNAL;
@@ -43,15 +44,21 @@ impl Store {
         clear_status(&mut service, part);
         let mut problems = Vec::new();
         service::validate(&service, Trust::Api, &mut problems);
+        if part == Part::Status {
+            status::validate(&service, &mut problems);
+        }
         if let (Some(spec), Some(old)) = (&service.spec, old_spec) {
             update::validate(spec, old, &mut problems);
         }
         // Warnings are given again below, in the words of the API server.
-        problems.retain(|problem| problem.severity == crate::problem::Severity::Error);
+        problems.retain(|problem| problem.severity == Severity::Error);
         let request = service::request(&service, &mut problems);
         let planned = self.plan(&request, old_spec.is_none()).map_err(refusal)?;
-        let mut told = warnings::of(&service);
-        told.extend(accept(problems)?);
+        let mut told = accept(problems)?;
+        match part {
+            Part::Main => told.splice(0..0, warnings::of(&service)).for_each(drop),
+            Part::Status => told.clear(),
+        }
 
         let spec = service.spec.get_or_insert_default();
         fill(spec, &planned.service, planned.health_check);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::store::write::tests::options;
-use crate::store::{Part, Preconditions, Refusal, Store};
+use crate::store::{Options, Part, Preconditions, Refusal, Store};
 
 /// A disk whose power may fail.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ struct Platter {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Faulty(Arc<Mutex<Platter>>);
+pub(in crate::store) struct Faulty(Arc<Mutex<Platter>>);
 
 impl Faulty {
     fn operate<T>(&self, act: impl FnOnce(&mut Platter) -> T) -> Result<T, Error> {
@@ -95,9 +95,13 @@ impl StorageBackend for Faulty {
     }
 }
 
-fn store_on(disk: &Faulty) -> Result<Store, Failure> {
+pub(in crate::store) fn store_on(disk: &Faulty) -> Result<Store, Failure> {
+    open_with(options(), disk)
+}
+
+pub(in crate::store) fn open_with(options: Options, disk: &Faulty) -> Result<Store, Failure> {
     let (disk, kept) = Disk::with(disk.opener())?;
-    Ok(Store::with_disk(options(), disk, kept))
+    Ok(Store::with_disk(options, disk, kept))
 }
 
 fn service(name: &str, text: &str) -> Value {
