@@ -60,6 +60,7 @@ fn balancer(pod: SocketAddr, splice: bool) -> (Arc<Plane>, SocketAddr) {
         from_node: targets.clone(),
         targets,
         keeps_client: false,
+        sources: Vec::new(),
     };
     plane.publish(RoutingSnapshot::new(1, [(key, Arc::new(frontend))].into_iter().collect()));
     while plane.applied() < 1 {

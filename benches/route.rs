@@ -81,6 +81,7 @@ fn service(i: u32, affinity: bool) -> Service {
     Service {
         key: name(i),
         uid: "".into(),
+        trusted: true,
         age_rank: u64::from(i),
         kind: ServiceKind::ClusterIp,
         ports: vec![ServicePort {
@@ -95,6 +96,8 @@ fn service(i: u32, affinity: bool) -> Service {
         // More Services than there are nodePorts: each has an address of its own instead.
         external_ips: vec![IpAddr::V4(Ipv4Addr::from(0xc612_0000 + i))],
         load_balancer_ips: Vec::new(),
+        load_balancer_source_ranges: Default::default(),
+        source_ranges: Default::default(),
         affinity: affinity.then_some(Duration::from_secs(10_800)),
         external_policy: TrafficPolicy::Cluster,
         internal_policy: TrafficPolicy::Cluster,

@@ -28,11 +28,12 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::admin::{self, State};
 use crate::config::{Config, print_duration};
-use crate::control::Control;
+use crate::control::{Control, NodeOptions};
 use crate::limits;
 use crate::net::machine::{self, Facts};
 use crate::problem::{Problem, Severity};
 use crate::route::compile::CompileOptions;
+use crate::route::permits::Permits;
 use crate::route::plane::{Phase, Plane};
 use crate::route::port::PortSettings;
 use crate::shard;
@@ -95,7 +96,7 @@ pub fn serve(
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
     let facts = Facts::gather();
-    let found = machine::check(&facts, &config.service_node_port_range);
+    let found = machine::check(&facts);
     let (errors, warnings): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|problem| problem.severity == Severity::Error);
     if !errors.is_empty() {
@@ -130,8 +131,9 @@ async fn control(
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
     let mut addresses = Addresses::follow(&config.nodeport_addresses);
+    let node = NodeOptions { manage_addresses: config.manage_addresses, reserve_ports: config.reserve_ports };
     let options = CompileOptions { not_transparent: clients.why_not(), ..compile_options(config) };
-    let control = Control::new(plane.clone(), options);
+    let control = Control::new(plane.clone(), options).with_node(node);
     let plan = Plan::new(config, facts);
     let mut feed = Feed::new(manifests, Store::new(store_options(config)), control, state.clone(), plan);
     feed.reload();
@@ -196,7 +198,10 @@ async fn run(
                 settle(changes).await;
                 feed.reload();
             }
-            found = addresses.next() => feed.move_node_ports(found),
+            found = addresses.next() => {
+                feed.move_node_ports(found);
+                feed.look_again();
+            }
             () = tokio::time::sleep(limits::RETRY_INTERVAL), if waiting => feed.retry(),
         }
     }
@@ -265,12 +270,25 @@ pub fn compile_options(config: &Config) -> CompileOptions {
     CompileOptions {
         nodeport_addresses: addresses::at_start(&config.nodeport_addresses),
         cluster_ips: config.cluster_ips,
+        permits: permits(config),
         defaults: PortSettings {
             max_connections: config.max_connections_per_service,
             max_connections_per_client: config.max_connections_per_client,
             ..PortSettings::default()
         },
         not_transparent: None,
+    }
+}
+
+/// Which addresses Services may take: not those that this process is reached at.
+fn permits(config: &Config) -> Permits {
+    let own = [
+        (config.metrics_bind_address, "metrics-bind-address"),
+        (config.healthz_bind_address, "healthz-bind-address"),
+    ];
+    Permits {
+        external_ip_cidrs: config.external_ip_cidrs.clone(),
+        own: own.into_iter().filter_map(|(address, option)| Some((address?, option))).collect(),
     }
 }
 

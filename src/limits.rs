@@ -41,6 +41,11 @@ pub const PROXY_HEADER_BYTES: usize = 4096;
 
 /// How old the list of this node's addresses may be that decides whether a pod can answer to its client.
 pub const NETWORKS_AGE: Duration = Duration::from_secs(10);
+/// Addresses that one message names; it says how many more there are. With their commands they fill a few lines.
+pub const ADDRESSES_NAMED: usize = 8;
+
+/// Ports that one message names.
+pub const PORTS_NAMED: usize = 8;
 
 /// Bytes of one manifest file.
 pub const MANIFEST_BYTES: u64 = 16 << 20;

@@ -23,11 +23,71 @@ pub struct Origin {
     pub column: u32,
 }
 
+/// What kind of problem it is: a metric counts them by it, and Events have it as their reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// What was written is not valid, or doubtful.
+    #[default]
+    Invalid,
+    /// Another process has the port.
+    PortTaken,
+    /// The port cannot be held for another reason: rights, descriptors.
+    PortUnavailable,
+    /// The kernel may give the port to an outgoing connection.
+    PortNotReserved,
+    /// An older Service has the address and port.
+    AddressContested,
+    /// The Service may not take the address.
+    AddressNotAllowed,
+    /// No interface has the address, and nothing leads its traffic here.
+    AddressNotRouted,
+    /// A nodePort or clusterIP that is asked for is taken, or there is none left.
+    FailedToAllocate,
+    /// Another file or the API has an object of this name.
+    AlreadyDefined,
+    /// No Pod that a Service selects can be sent to.
+    NoEndpoints,
+}
+
+impl Reason {
+    /// Every value.
+    pub const ALL: [Self; 10] = [
+        Self::Invalid,
+        Self::PortTaken,
+        Self::PortUnavailable,
+        Self::PortNotReserved,
+        Self::AddressContested,
+        Self::AddressNotAllowed,
+        Self::AddressNotRouted,
+        Self::FailedToAllocate,
+        Self::AlreadyDefined,
+        Self::NoEndpoints,
+    ];
+
+    /// As an Event and a metric name it; never changes meaning.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "Invalid",
+            Self::PortTaken => "PortTaken",
+            Self::PortUnavailable => "PortUnavailable",
+            Self::PortNotReserved => "PortNotReserved",
+            Self::AddressContested => "AddressContested",
+            Self::AddressNotAllowed => "AddressNotAllowed",
+            Self::AddressNotRouted => "AddressNotRouted",
+            Self::FailedToAllocate => "FailedToAllocate",
+            Self::AlreadyDefined => "AlreadyDefined",
+            Self::NoEndpoints => "NoEndpoints",
+        }
+    }
+}
+
 /// One problem. Printed as `FILE:LINE:COLUMN: KIND NAMESPACE/NAME: FIELD: MESSAGE`, each part where known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Whether it keeps something from being served.
     pub severity: Severity,
+    /// What kind it is.
+    pub reason: Reason,
     /// Where it was written.
     pub origin: Option<Origin>,
     /// The object: `Service default/web`.
@@ -38,8 +98,6 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// A word for programs, as Events have it: `PortTaken`.
-    pub reason: Option<&'static str>,
 }
 
 impl Problem {
@@ -47,12 +105,12 @@ impl Problem {
     pub fn error(message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
+            reason: Reason::Invalid,
             origin: None,
             object: None,
             field: None,
             message: message.into(),
             hint: None,
-            reason: None,
         }
     }
 
@@ -60,24 +118,6 @@ impl Problem {
     pub fn warning(message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
-}
-
-/// Reasons of problems, which become those of Events.
-pub mod reason {
-    /// The port is taken by somebody else on this node.
-    pub const PORT_TAKEN: &str = "PortTaken";
-    /// The port cannot be held for another reason: permissions, an address that is not here.
-    pub const PORT_UNAVAILABLE: &str = "PortUnavailable";
-    /// An older Service has the address and port.
-    pub const ADDRESS_CONTESTED: &str = "AddressContested";
-    /// A nodePort or clusterIP that is asked for is taken, or there is none left.
-    pub const FAILED_TO_ALLOCATE: &str = "FailedToAllocate";
-    /// Another file or the API has an object of this name.
-    pub const ALREADY_DEFINED: &str = "AlreadyDefined";
-    /// No Pod that a Service selects can be sent to.
-    pub const NO_ENDPOINTS: &str = "NoEndpoints";
-    /// What a manifest file says is not valid.
-    pub const INVALID: &str = "InvalidManifest";
 }
 
 impl fmt::Display for Origin {

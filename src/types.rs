@@ -179,6 +179,8 @@ labels! {
         ServiceLimit = "service_limit",
         /// The client's limit is reached.
         ClientLimit = "client_limit",
+        /// The client is outside the source ranges of the Service.
+        SourceRange = "source_range",
         /// The client left before a pod was connected.
         ClientGone = "client_gone",
         /// The process is draining.

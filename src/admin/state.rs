@@ -1,13 +1,14 @@
 //! What the control thread knows, for those who ask.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Millis;
 use crate::limits;
 use crate::metrics::{Buckets, Process};
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::route::plane::{Phase, Plane};
 
 /// The state of the process. Lives on the control thread.
@@ -179,7 +180,10 @@ impl State {
     pub(super) fn process(&self, now: Seen) -> Process {
         let inner = self.inner.borrow();
         let snapshot = self.plane.snapshot.load();
-        let count = |severity| inner.problems.iter().filter(|p| p.severity == severity).count() as u64;
+        let mut problems = BTreeMap::new();
+        for problem in &inner.problems {
+            *problems.entry((problem.severity, problem.reason)).or_default() += 1;
+        }
         let unix = |seen: Option<Seen>| seen.map_or(0.0, |seen| seen.unix);
         let usage = super::process::usage();
         Process {
@@ -192,8 +196,7 @@ impl State {
             now: now.unix,
             sync_seconds: inner.sync_seconds.clone(),
             apply_seconds: inner.apply_seconds.clone(),
-            problems_error: count(Severity::Error),
-            problems_warning: count(Severity::Warning),
+            problems,
             files_failing: inner.files_failing,
             draining: self.plane.phase() != Phase::Run,
             ready: self.ready(),

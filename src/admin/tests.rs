@@ -22,6 +22,7 @@ fn world() -> World {
     let service = Service {
         key: key.clone(),
         uid: "".into(),
+        trusted: true,
         age_rank: 1,
         kind: ServiceKind::NodePort,
         ports: vec![ServicePort {
@@ -35,6 +36,8 @@ fn world() -> World {
         cluster_ips: Vec::new(),
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
+        load_balancer_source_ranges: Default::default(),
+        source_ranges: Default::default(),
         affinity: None,
         external_policy: TrafficPolicy::Cluster,
         internal_policy: TrafficPolicy::Cluster,

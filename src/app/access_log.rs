@@ -204,7 +204,9 @@ fn refused_by(reason: Refusal) -> &'static str {
     match reason {
         Refusal::ClientGone => "client",
         Refusal::NoEndpoints | Refusal::ConnectFailed => "endpoint",
-        Refusal::MaxConnections | Refusal::ServiceLimit | Refusal::ClientLimit => "configured",
+        Refusal::MaxConnections | Refusal::ServiceLimit | Refusal::ClientLimit | Refusal::SourceRange => {
+            "configured"
+        }
         Refusal::Draining | Refusal::LocalError => "node",
         Refusal::ProxyHeaderMissing | Refusal::ProxyHeaderMalformed | Refusal::ProxyHeaderTimeout => "client",
     }

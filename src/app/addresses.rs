@@ -1,4 +1,5 @@
-//! Where node ports listen: `--nodeport-addresses`, and the addresses that the node has now.
+//! The addresses that the node has now: node ports listen on some of them (`--nodeport-addresses`), and those that
+//! it has need no route.
 
 use std::io;
 
@@ -51,16 +52,13 @@ fn warn_if_none(found: &compile::NodePortAddresses) {
 }
 
 impl<'a> Addresses<'a> {
-    /// Follows them where it matters.
+    /// Follows them.
     pub(super) fn follow(wanted: &'a NodePortAddresses) -> Self {
-        let changes = match wanted {
-            NodePortAddresses::All => None,
-            // To tokio one datagram socket is like another.
-            wanted => changes::watch(*wanted == NodePortAddresses::Primary)
-                .and_then(|socket| UnixDatagram::from_std(socket.into()))
-                .inspect_err(|error| tracing::warn!(%error, "no word of new addresses: looking every second"))
-                .ok(),
-        };
+        // To tokio one datagram socket is like another.
+        let changes = changes::watch(*wanted == NodePortAddresses::Primary)
+            .and_then(|socket| UnixDatagram::from_std(socket.into()))
+            .inspect_err(|error| tracing::warn!(%error, "no word of new addresses: looking every second"))
+            .ok();
         Self { wanted, changes, changed: false }
     }
 
@@ -68,7 +66,6 @@ impl<'a> Addresses<'a> {
     pub(super) async fn next(&mut self) -> compile::NodePortAddresses {
         loop {
             match &self.changes {
-                _ if *self.wanted == NodePortAddresses::All => std::future::pending().await,
                 None => tokio::time::sleep(limits::RETRY_INTERVAL).await,
                 Some(changes) => {
                     while !self.changed {

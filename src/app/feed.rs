@@ -64,6 +64,13 @@ impl Feed {
         }
     }
 
+    /// The node has other addresses: one that is served may be among them now, or no more.
+    pub(super) fn look_again(&mut self) {
+        let began = crate::clock::now_micros();
+        let new = self.control.look_again();
+        self.finish(&new, self.control.generation(), began);
+    }
+
     /// Tries again what could not be done before.
     pub(super) fn retry(&mut self) {
         let began = crate::clock::now_micros();

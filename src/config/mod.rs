@@ -40,6 +40,12 @@ pub struct Config {
     pub service_cluster_ip_range: IpNet,
     /// Whether clusterIPs are served.
     pub cluster_ips: bool,
+    /// Whether traffic for served addresses that no interface has is led here.
+    pub manage_addresses: bool,
+    /// Where externalIPs that come through an API may be.
+    pub external_ip_cidrs: Vec<IpNet>,
+    /// Whether node ports are kept from outgoing connections.
+    pub reserve_ports: bool,
     /// This node's name; `None` is the host's.
     pub node_name: Option<String>,
     /// Whether pods see the addresses of clients under `externalTrafficPolicy: Local`.

@@ -150,7 +150,45 @@ pub static ROWS: &[Row] = &[
         default: "false",
         scope: Scope::All,
         kind: Kind::Switch(|c| &mut c.cluster_ips),
-        doc: "Serve cluster IPs too. They need not be addresses of this node, but clients need a route to it.",
+        doc: "Serve cluster IPs too. They need not be addresses of this node, but clients need a route to it; see \
+              --manage-addresses.",
+    },
+    Row {
+        flag: "manage-addresses",
+        short: None,
+        key: "manageAddresses",
+        default: "false",
+        scope: Scope::Serving,
+        kind: Kind::Switch(|c| &mut c.manage_addresses),
+        doc: "Make the traffic of served addresses that no interface has (external IPs, load balancer addresses, cluster \
+              IPs) arrive here, by a local route for each; they are removed at the end. Needs CAP_NET_ADMIN.",
+    },
+    Row {
+        flag: "external-ip-cidrs",
+        short: None,
+        key: "externalIPCIDRs",
+        default: "",
+        scope: Scope::All,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.external_ip_cidrs = value::cidrs(text)?;
+                Some(())
+            },
+            "CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64, or nothing for none",
+        ),
+        doc: "External IPs that are served for Services from an API or a cluster: those inside these CIDRs. Whoever may \
+              write a Service could else take the traffic of any address (CVE-2020-8554). Services from files are served \
+              everywhere.",
+    },
+    Row {
+        flag: "reserve-ports",
+        short: None,
+        key: "reservePorts",
+        default: "false",
+        scope: Scope::Serving,
+        kind: Kind::Switch(|c| &mut c.reserve_ports),
+        doc: "Keep the kernel from giving node ports to outgoing connections: those inside net.ipv4.ip_local_port_range are \
+              added to net.ipv4.ip_local_reserved_ports, and taken out at the end.",
     },
     Row {
         flag: "transparent",
@@ -490,7 +528,7 @@ impl Row {
                 "filename" | "config" | "access-log" => "FILE",
                 "service-node-port-range" => "FIRST-LAST",
                 "service-cluster-ip-range" => "CIDR",
-                "nodeport-addresses" => "CIDRS",
+                "nodeport-addresses" | "external-ip-cidrs" => "CIDRS",
                 "node-name" => "NAME",
                 "transparent-mark" => "BITS",
                 "transparent-table" => "N",
@@ -512,6 +550,9 @@ pub(super) fn blank() -> Config {
         service_node_port_range: 0..=0,
         service_cluster_ip_range: IpNet::V4(Ipv4Net::default()),
         cluster_ips: false,
+        manage_addresses: false,
+        external_ip_cidrs: Vec::new(),
+        reserve_ports: false,
         node_name: None,
         transparent: false,
         transparent_mark: 0,

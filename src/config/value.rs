@@ -92,11 +92,7 @@ pub(super) fn node_port_addresses(text: &str) -> Option<NodePortAddresses> {
     match text.trim() {
         "" => Some(NodePortAddresses::All),
         "primary" => Some(NodePortAddresses::Primary),
-        list => list
-            .split(',')
-            .map(|one| cidr(one).or_else(|| one.trim().parse::<IpAddr>().ok().map(IpNet::from)))
-            .collect::<Option<_>>()
-            .map(NodePortAddresses::Cidrs),
+        list => cidrs(list).map(NodePortAddresses::Cidrs),
     }
 }
 
@@ -107,6 +103,16 @@ pub(super) fn mark(text: &str) -> Option<u32> {
         None => text.parse(),
     };
     mark.ok().filter(|&mark| mark != 0)
+}
+
+/// CIDRs joined by commas, or nothing. A bare address is the CIDR of itself.
+pub(super) fn cidrs(text: &str) -> Option<Vec<IpNet>> {
+    if text.trim().is_empty() {
+        return Some(Vec::new());
+    }
+    text.split(',')
+        .map(|one| cidr(one).or_else(|| one.trim().parse::<IpAddr>().ok().map(IpNet::from)))
+        .collect()
 }
 
 /// A level of the log.

@@ -5,13 +5,20 @@
 //! - C2 a hold outlives its frontend until every shard has applied a snapshot without it.
 //! - C3 nothing is published when nothing has changed, except for the first snapshot.
 //! - C4 a problem is told once, when it appears.
+//! - C5 what is changed on the node for a frontend is there before it is published, stays while a session may need it, and
+//!   is taken back at the end.
 
+mod node;
 mod owner;
+mod ports;
 mod reserve;
+mod routes;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::control::node::Node;
+pub use crate::control::node::NodeOptions;
 use crate::control::reserve::Reservations;
 use crate::k8s::model::World;
 use crate::problem::Problem;
@@ -25,6 +32,7 @@ pub struct Control {
     plane: Arc<Plane>,
     compiler: Compiler,
     reservations: Reservations,
+    node: Option<Node>,
     /// The last outcome; `None` before the first.
     compiled: Option<Compiled>,
     generation: u64,
@@ -39,10 +47,24 @@ impl Control {
             plane,
             compiler: Compiler::new(options, shards),
             reservations: Reservations::default(),
+            node: None,
             compiled: None,
             generation: 0,
             problems: Vec::new(),
         }
+    }
+
+    /// Also looks after the node: addresses that no interface has, and node ports that outgoing connections may take.
+    /// Without it these are nobody's business.
+    #[must_use]
+    pub fn with_node(self, options: NodeOptions) -> Self {
+        Self { node: Some(Node::new(options)), ..self }
+    }
+
+    /// The node's interfaces, addresses or routes have changed. Gives the problems that were not there before.
+    pub fn look_again(&mut self) -> Vec<Problem> {
+        self.node.iter_mut().for_each(Node::look_again);
+        self.new_problems()
     }
 
     /// Puts a world in force. Gives the problems that were not there before.
@@ -57,6 +79,9 @@ impl Control {
         for key in &compiled.changes.removed {
             // No snapshot after the present one has it.
             self.reservations.give_up(*key, self.generation + 1);
+        }
+        if let Some(node) = &mut self.node {
+            node.follow(&compiled.changes, &compiled.frontends);
         }
         self.compiled = Some(compiled);
         if changed {
@@ -78,12 +103,13 @@ impl Control {
         if self.reservations.retry() {
             self.publish();
         }
+        self.node.iter_mut().for_each(Node::retry);
         self.new_problems()
     }
 
     /// Whether [`Control::retry`] has something to do.
     pub fn waiting(&self) -> bool {
-        self.reservations.waiting()
+        self.reservations.waiting() || self.node.as_ref().is_some_and(Node::waiting)
     }
 
     /// All problems in force.
@@ -111,7 +137,10 @@ impl Control {
     /// Brings `problems` up to date and gives those that are new.
     fn new_problems(&mut self) -> Vec<Problem> {
         let compiled = self.compiled.iter().flat_map(|compiled| compiled.problems.iter());
-        let now: Vec<Problem> = compiled.chain(self.reservations.problems()).cloned().collect();
+        let now: Vec<Problem> = {
+            let of_node = self.node.iter().flat_map(Node::problems);
+            compiled.chain(self.reservations.problems()).chain(of_node).cloned().collect()
+        };
         let before: HashSet<String> = self.problems.iter().map(Problem::to_string).collect();
         let new = now.iter().filter(|problem| !before.contains(&problem.to_string())).cloned().collect();
         self.problems = now;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::control::owner::Owners;
 use crate::net::hold::{Beside, Hold};
-use crate::problem::{Problem, reason};
+use crate::problem::{Problem, Reason};
 use crate::route::snapshot::FrontendKey;
 use crate::types::ServicePortName;
 
@@ -121,14 +121,11 @@ impl Reservations {
 impl Failure {
     fn new(key: FrontendKey, service: ServicePortName, error: &io::Error, owners: &mut Owners) -> Self {
         let (why, hint) = explain(key, error, owners);
+        let taken = Errno::from_io_error(error) == Some(Errno::ADDRINUSE);
         let problem = Problem {
+            reason: if taken { Reason::PortTaken } else { Reason::PortUnavailable },
             object: Some(format!("Service {}", service.service)),
             hint: Some(hint),
-            reason: Some(if error.kind() == io::ErrorKind::AddrInUse {
-                reason::PORT_TAKEN
-            } else {
-                reason::PORT_UNAVAILABLE
-            }),
             ..Problem::error(format!("{key} of port {service} cannot be served: {why}"))
         };
         Self { service, errno: error.raw_os_error(), problem }

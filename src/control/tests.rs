@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::k8s::model::Service;
-use crate::problem::Severity;
+use crate::problem::{Reason, Severity};
 use crate::route::compile::NodePortAddresses;
 use crate::route::fixture::{WorldExt, service, world};
 
@@ -228,4 +228,36 @@ fn problems_of_the_objects_are_told_once_and_again_when_they_return() {
     assert!(bench.control.apply(world().with(contested)).is_empty());
     assert!(bench.control.problems().is_empty());
     assert_eq!(bench.control.apply(both).len(), 1);
+}
+
+#[test]
+fn c5_traffic_that_arrives_by_itself_is_no_problem_and_other_is_one_until_it_goes() {
+    let mut bench = Bench::new();
+    bench.control =
+        Control::new(bench.plane.clone(), CompileOptions::default()).with_node(NodeOptions::default());
+    let port = bench.free_port();
+    let with_ip = |ip: &str| {
+        let mut service = Service { external_ips: vec![ip.parse().unwrap()], ..service("web", port, 0) };
+        (service.ports[0].port, service.ports[0].node_port) = (port, None);
+        service
+    };
+    let address = bench.address.to_string();
+    assert_eq!(
+        text(&bench.control.apply(world().with(with_ip(&address)))),
+        [""; 0],
+        "the node has all of 127.0.0.0/8"
+    );
+    // For documentation (RFC 5737).
+    let problems = bench.control.apply(world().with(with_ip("203.0.113.89")));
+    assert_eq!(
+        problems.iter().map(|p| p.reason).collect::<Vec<_>>(),
+        [Reason::AddressNotRouted],
+        "{problems:?}"
+    );
+    assert!(problems[0].to_string().contains("`ip route add local 203.0.113.89 dev lo`"), "{problems:?}");
+    assert!(bench.control.waiting() && bench.control.retry().is_empty(), "told once");
+    bench.control.apply(world());
+    (2..=bench.control.generation()).for_each(|generation| bench.acknowledge(generation));
+    bench.control.retry();
+    assert!(bench.control.problems().is_empty() && !bench.control.waiting());
 }

@@ -81,12 +81,9 @@ impl From<FieldProblem> for Problem {
     fn from(problem: FieldProblem) -> Self {
         Self {
             severity: problem.severity,
-            origin: None,
-            object: None,
             field: Some(problem.field).filter(|field| !field.is_empty()),
-            message: problem.message,
             hint: problem.hint,
-            reason: None,
+            ..Self::error(problem.message)
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Service {
     pub key: NamespacedName,
     /// `metadata.uid`; empty for one from a file.
     pub uid: Arc<str>,
+    /// Whether it comes from whoever runs this process (a file), and may take any address; one from an API may not.
+    pub trusted: bool,
     /// Precedence where two Services claim one address and port: the lower one is older and wins.
     pub age_rank: u64,
     /// `spec.type`
@@ -33,6 +35,11 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` whose ipMode is VIP.
     pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`, or its older annotation: who may connect to the load balancer addresses.
+    /// Empty is everybody.
+    pub load_balancer_source_ranges: Arc<[IpNet]>,
+    /// Annotation `ringport.io/source-ranges`: who may connect to any address of the Service. Empty is everybody.
+    pub source_ranges: Arc<[IpNet]>,
     /// `spec.sessionAffinity: ClientIP` and its timeout, 1 s to 86,400 s.
     pub affinity: Option<Duration>,
     /// `spec.externalTrafficPolicy`

@@ -1,6 +1,8 @@
 //! What is counted: counters that one shard writes and anyone reads, one row for each metric, and the
 //! text that Prometheus reads.
 
+use std::collections::BTreeMap;
+
 pub mod counters;
 mod docs;
 mod exposition;
@@ -12,6 +14,7 @@ pub use histogram::{Buckets, Which};
 pub use table::{METRICS, Metric, Read};
 
 use crate::metrics::counters::{EndpointCounters, PerShard, PortCounters, ShardCounters};
+use crate::problem::{Reason, Severity};
 use crate::types::{EndpointAddr, ServicePortName};
 use exposition::Text;
 
@@ -66,10 +69,8 @@ pub struct Process {
     pub sync_seconds: Buckets,
     /// From a publication to the last shard that applied it.
     pub apply_seconds: Buckets,
-    /// Problems in force that keep something from being served.
-    pub problems_error: u64,
-    /// Other problems in force.
-    pub problems_warning: u64,
+    /// Problems in force, by severity and reason.
+    pub problems: BTreeMap<(Severity, Reason), u64>,
     /// Files whose latest content could not be used.
     pub files_failing: u64,
     /// Whether the process is draining.

@@ -4,6 +4,7 @@ use super::Process;
 use super::counters::{EndpointCounters, Labelled, PerShard, PortCounters, ShardCounters};
 use super::histogram::{Buckets, CONNECT_BOUNDS, SESSION_BOUNDS, Which};
 use crate::counter::Counter;
+use crate::problem::{Reason, Severity};
 use crate::types::Label;
 
 /// One metric.
@@ -154,8 +155,22 @@ pub static METRICS: &[Metric] = &[
         help: "Problems in force with what is to be served: error is not served, warning is doubtful.",
         labels: &["severity"],
         read: Read::Process(|p, out| {
-            out(&[("severity", "error")], p.problems_error as f64);
-            out(&[("severity", "warning")], p.problems_warning as f64);
+            for (severity, label) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
+                let of = p.problems.iter().filter(|((s, _), _)| *s == severity);
+                out(&[("severity", label)], of.map(|(_, n)| *n).sum::<u64>() as f64);
+            }
+        }),
+    },
+    Metric {
+        name: "ringport_problems_by_reason",
+        kind: "gauge",
+        help: "The same problems by what they are about, such as PortTaken or AddressContested; Other are mistakes in objects.",
+        labels: &["reason"],
+        read: Read::Process(|p, out| {
+            for reason in Reason::ALL {
+                let of = p.problems.iter().filter(|((_, r), _)| *r == reason);
+                out(&[("reason", reason.as_str())], of.map(|(_, n)| *n).sum::<u64>() as f64);
+            }
         }),
     },
     Metric {

@@ -41,12 +41,25 @@ pub fn primary() -> Vec<IpAddr> {
         ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into()),
         ((Ipv6Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into()),
     ];
-    let source = |(from, to): (SocketAddr, SocketAddr)| {
-        let socket = UdpSocket::bind(from).ok()?;
-        socket.connect(to).ok()?;
-        socket.local_addr().ok().map(|address| address.ip())
-    };
-    towards.into_iter().filter_map(source).filter(|address| !address.is_unspecified()).collect()
+    towards
+        .into_iter()
+        .filter_map(|(from, to)| source(from, to))
+        .filter(|address| !address.is_unspecified())
+        .collect()
+}
+
+/// Whether this node has an address on one of its interfaces, as the kernel knows at this moment: to itself alone
+/// would it send from there. (That a socket can be bound to it says nothing under net.ipv4.ip_nonlocal_bind.)
+pub fn is_own(ip: IpAddr) -> bool {
+    let from: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    !ip.is_unspecified() && source((from, 0).into(), (ip, 9).into()) == Some(ip)
+}
+
+/// The address that the kernel would send from. Nothing is sent.
+fn source(from: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(from).ok()?;
+    socket.connect(to).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
 }
 
 /// The addresses on all interfaces, without IPv6 link-local ones: those cannot be bound without the
@@ -176,6 +189,12 @@ mod tests {
         let all = all().unwrap();
         assert!(all.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)), "{all:?}");
         assert!(networks().unwrap().contains(&"127.0.0.1/8".parse().unwrap()), "{all:?}");
+        for address in &all {
+            assert!(is_own(*address), "{address}");
+        }
+        for foreign in ["203.0.113.77", "2001:db8::77", "0.0.0.0", "::", "8.8.8.8"] {
+            assert!(!is_own(foreign.parse().unwrap()), "{foreign}");
+        }
         for address in primary() {
             assert!(all.contains(&address), "{address} is not in {all:?}");
         }

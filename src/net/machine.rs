@@ -3,7 +3,6 @@
 //! [`Facts::gather`] looks (and raises what may be raised); [`check`] and the plans are pure.
 
 use std::io;
-use std::ops::RangeInclusive;
 
 use io_uring::{IoUring, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -32,10 +31,6 @@ pub struct Facts {
     pub memlock: u64,
     /// Files that may be open, likewise.
     pub nofile: u64,
-    /// sysctl net.ipv4.ip_local_port_range
-    pub local_ports: Option<RangeInclusive<u16>>,
-    /// sysctl net.ipv4.ip_local_reserved_ports
-    pub reserved_ports: Vec<RangeInclusive<u16>>,
 }
 
 impl Facts {
@@ -52,10 +47,6 @@ impl Facts {
             ring: probe_ring().map_err(|e| e.raw_os_error().unwrap_or(0)),
             memlock,
             nofile,
-            local_ports: sysctl("net/ipv4/ip_local_port_range").and_then(|v| two_ports(&v)),
-            reserved_ports: sysctl("net/ipv4/ip_local_reserved_ports")
-                .map(|v| port_list(&v))
-                .unwrap_or_default(),
         }
     }
 }
@@ -66,7 +57,7 @@ pub fn hostname() -> String {
 }
 
 /// What keeps ringport from serving on this machine (errors), or may get in its way (warnings).
-pub fn check(facts: &Facts, node_ports: &RangeInclusive<u16>) -> Vec<Problem> {
+pub fn check(facts: &Facts) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(check_kernel(&facts.kernel));
     if problems.is_empty() {
@@ -83,7 +74,6 @@ pub fn check(facts: &Facts, node_ports: &RangeInclusive<u16>) -> Vec<Problem> {
              --ulimit memlock=-1 for docker run",
         ));
     }
-    problems.extend(check_local_ports(facts, node_ports));
     problems
 }
 
@@ -137,28 +127,6 @@ fn check_ring(facts: &Facts) -> Option<Problem> {
     Some(Problem { hint: Some(hint), ..Problem::error(message) })
 }
 
-/// Ports that the kernel may give to outgoing connections cannot be counted on for listening.
-fn check_local_ports(facts: &Facts, node_ports: &RangeInclusive<u16>) -> Option<Problem> {
-    let local = facts.local_ports.as_ref()?;
-    let first = (*local.start()).max(*node_ports.start());
-    let last = (*local.end()).min(*node_ports.end());
-    let reserved = |port: u16| facts.reserved_ports.iter().any(|range| range.contains(&port));
-    if first > last || (first..=last).all(reserved) {
-        return None;
-    }
-    let mut keep: Vec<String> = facts.reserved_ports.iter().map(print_range).collect();
-    keep.push(print_range(node_ports));
-    Some(Problem {
-        hint: Some(format!("run `sysctl -w net.ipv4.ip_local_reserved_ports={}`", keep.join(","))),
-        ..Problem::warning(format!(
-            "the kernel may take node ports {first} to {last} for outgoing connections: \
-             net.ipv4.ip_local_port_range is {} {}",
-            local.start(),
-            local.end()
-        ))
-    })
-}
-
 /// How many sessions the limit on open files allows: two descriptors each, after what the shards'
 /// listeners, their pipes and the rest of the process take. At least one.
 pub fn plan_connections(nofile: u64, shards: usize, frontends: usize, splice: bool) -> u32 {
@@ -199,14 +167,6 @@ fn with_hint(problem: Problem, hint: &str) -> Problem {
     Problem { hint: Some(hint.to_owned()), ..problem }
 }
 
-fn print_range(range: &RangeInclusive<u16>) -> String {
-    if range.start() == range.end() {
-        range.start().to_string()
-    } else {
-        format!("{}-{}", range.start(), range.end())
-    }
-}
-
 /// Raises a soft limit to its hard limit and returns what is in force.
 fn raise(resource: Resource) -> u64 {
     let before = getrlimit(resource);
@@ -234,19 +194,6 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-fn two_ports(text: &str) -> Option<RangeInclusive<u16>> {
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
-}
-
-fn port_list(text: &str) -> Vec<RangeInclusive<u16>> {
-    let range = |one: &str| {
-        let (first, last) = one.split_once('-').unwrap_or((one, one));
-        Some(first.parse().ok()?..=last.parse().ok()?)
-    };
-    text.trim().split(',').filter_map(range).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,13 +207,11 @@ mod tests {
             ring: Ok(()),
             memlock: u64::MAX,
             nofile: 1 << 20,
-            local_ports: Some(32_768..=60_999),
-            reserved_ports: Vec::new(),
         }
     }
 
     fn messages(facts: &Facts) -> Vec<String> {
-        check(facts, &(30_000..=32_767)).iter().map(ToString::to_string).collect()
+        check(facts).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -298,26 +243,12 @@ mod tests {
             (Facts { ring: Err(libc::EMFILE), ..good() }, ["Too many open files", "kernel log"]),
             (Facts { memlock: 64 * 1024, ..good() }, ["64 KiB", "LimitMEMLOCK=infinity"]),
         ] {
-            let problems = check(&facts, &(30_000..=32_767));
+            let problems = check(&facts);
             assert_eq!(problems.len(), 1, "{problems:?}");
             assert_eq!(problems[0].severity, Severity::Error);
             let text = problems[0].to_string();
             assert!(wanted.iter().all(|part| text.contains(part)), "{text}");
         }
-    }
-
-    #[test]
-    fn local_ports_that_overlap_are_a_warning_unless_reserved() {
-        let overlap = |local, reserved: &str| {
-            let facts = Facts { local_ports: Some(local), reserved_ports: port_list(reserved), ..good() };
-            messages(&facts).pop().unwrap_or_default()
-        };
-        let text = overlap(10_000..=65_535, "8080,9000-9001");
-        assert!(text.contains("node ports 30000 to 32767"), "{text}");
-        assert!(text.contains("ip_local_reserved_ports=8080,9000-9001,30000-32767"), "{text}");
-        assert!(overlap(32_000..=60_999, "").contains("node ports 32000 to 32767"));
-        assert_eq!(overlap(10_000..=65_535, "30000-31000,31001-32767"), "");
-        assert_eq!(overlap(32_768..=60_999, ""), "");
     }
 
     #[test]
@@ -355,9 +286,5 @@ mod tests {
     fn the_forms_of_proc_are_read() {
         let status = "Name:\tx\nSeccomp:\t2\n";
         assert_eq!(field(status, "Seccomp:"), Some("2"));
-        assert_eq!(two_ports("32768\t60999\n"), Some(32_768..=60_999));
-        assert_eq!(two_ports("x"), None);
-        assert_eq!(port_list("\n"), []);
-        assert_eq!(port_list("80,100-200\n"), [80..=80, 100..=200]);
     }
 }

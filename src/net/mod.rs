@@ -6,6 +6,8 @@ pub mod addresses;
 pub mod changes;
 pub mod hold;
 pub mod machine;
+pub mod port_list;
 pub mod replies;
+pub mod routes;
 pub mod socket;
 pub mod transparent;

@@ -9,11 +9,12 @@ use imbl::ordmap::DiffItem;
 use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
 use crate::problem::Problem;
 use crate::route::endpoint::Endpoint;
-use crate::route::frontends::{Claim, Claims, plan};
+use crate::route::frontends::{Claim, Claims, permitted, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
 use crate::route::pick::{Affinity, Picker, Targets};
 use crate::route::port::{PortRoute, PortSettings, PortState, ProxyRules};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
+use crate::route::sources::Sources;
 use crate::route::usable::{Joined, Policies, join, usable};
 use crate::types::{NamespacedName, Protocol, ServicePortName};
 
@@ -52,6 +53,8 @@ pub struct Compiled {
 struct CompiledService {
     ports: Vec<CompiledPort>,
     claims: Vec<Claim>,
+    /// What it may not have.
+    problems: Vec<Problem>,
 }
 
 #[derive(Debug)]
@@ -120,8 +123,9 @@ impl Compiler {
         };
         self.problems.remove(name);
         if let Some(service) = world.services.get(name) {
-            let clients = client_address(service, self.options.not_transparent.as_deref());
-            let problems: Vec<Problem> = not_served(service).chain(clients).collect();
+            let address = client_address(service, self.options.not_transparent.as_deref());
+            let problems: Vec<Problem> =
+                not_served(service).chain(address).chain(new.problems.iter().cloned()).collect();
             if !problems.is_empty() {
                 self.problems.insert(name.clone(), problems);
             }
@@ -147,9 +151,14 @@ impl Compiler {
     fn compiled(&mut self, service: &Service, world: &World, old: &CompiledService) -> CompiledService {
         let slices = world.slices.get(&service.key);
         let mut compiled = CompiledService::default();
+        let clients = Clients::new(service);
         for (port_index, port) in service.ports.iter().enumerate() {
+            if port.protocol == Protocol::Sctp {
+                continue;
+            }
             let planned = plan(service, port, &self.options);
-            if port.protocol == Protocol::Sctp || planned.is_empty() {
+            let planned = permitted(service, port_index, planned, &self.options, &mut compiled.problems);
+            if planned.is_empty() {
                 continue;
             }
             let route = self.route(service, port, old);
@@ -160,9 +169,11 @@ impl Compiler {
             for (key, kind) in planned {
                 let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
                 let (targets, from_node) = (cache.get(outside), cache.get(inside));
+                let sources = clients.of(service, key.address);
                 let keeps_client =
                     service.external_policy == TrafficPolicy::Local && kind != FrontendKind::ClusterIp;
-                let frontend = Frontend { key, kind, port: route.clone(), targets, from_node, keeps_client };
+                let frontend =
+                    Frontend { key, kind, port: route.clone(), targets, from_node, keeps_client, sources };
                 let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
@@ -282,8 +293,31 @@ fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> 
             && Arc::ptr_eq(&f.port, &new.port)
             && Arc::ptr_eq(&f.targets, &new.targets)
             && Arc::ptr_eq(&f.from_node, &new.from_node)
+            && f.sources == new.sources
     };
     claims.find(same).cloned()
+}
+
+/// Who may connect to a Service.
+struct Clients {
+    anywhere: Option<Arc<Sources>>,
+    load_balancer: Option<Arc<Sources>>,
+}
+
+impl Clients {
+    fn new(service: &Service) -> Self {
+        Self {
+            anywhere: Sources::new(&service.source_ranges).map(Arc::new),
+            load_balancer: Sources::new(&service.load_balancer_source_ranges).map(Arc::new),
+        }
+    }
+
+    /// For the frontend at this address. That the load balancer's is an externalIP as well opens no way around its ranges.
+    fn of(&self, service: &Service, address: Option<IpAddr>) -> Vec<Arc<Sources>> {
+        let is_balancer = address.is_some_and(|address| service.load_balancer_ips.contains(&address));
+        let load_balancer = self.load_balancer.iter().filter(|_| is_balancer);
+        self.anywhere.iter().chain(load_balancer).cloned().collect()
+    }
 }
 
 /// The usable endpoints of a service port, by policy and address family.

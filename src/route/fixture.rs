@@ -18,6 +18,7 @@ pub(crate) fn service(service: &str, node_port: u16, age_rank: u64) -> Service {
     Service {
         key: name(service),
         uid: "".into(),
+        trusted: true,
         age_rank,
         kind: ServiceKind::NodePort,
         ports: vec![port("", Protocol::Tcp, 80, Some(node_port))],
@@ -25,6 +26,8 @@ pub(crate) fn service(service: &str, node_port: u16, age_rank: u64) -> Service {
         cluster_ips: Vec::new(),
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
+        load_balancer_source_ranges: Arc::default(),
+        source_ranges: Arc::default(),
         affinity: None,
         external_policy: TrafficPolicy::Cluster,
         internal_policy: TrafficPolicy::Cluster,

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::k8s::model::{Service, ServiceKind, ServicePort};
-use crate::problem::{Problem, reason};
+use crate::problem::{Problem, Reason};
+use crate::route::permits::Permits;
 use crate::route::port::PortSettings;
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 use crate::types::NamespacedName;
@@ -27,6 +28,8 @@ pub struct CompileOptions {
     pub nodeport_addresses: NodePortAddresses,
     /// Whether clusterIPs are served too: `--cluster-ips`.
     pub cluster_ips: bool,
+    /// Which addresses a Service may take.
+    pub permits: Permits,
     /// For Services that say nothing of their own.
     pub defaults: PortSettings,
     /// Why pods do not see the addresses of clients; `None` where they do.
@@ -65,6 +68,38 @@ pub fn plan(
     planned
 }
 
+/// The frontends of a [`plan`] that the Service may have, and a problem for each other one.
+pub fn permitted(
+    service: &Service,
+    port_index: usize,
+    planned: Vec<(FrontendKey, FrontendKind)>,
+    options: &CompileOptions,
+    problems: &mut Vec<Problem>,
+) -> Vec<(FrontendKey, FrontendKind)> {
+    let mut check =
+        |(key, kind): &(FrontendKey, FrontendKind)| match options.permits.check(service, *kind, key) {
+            Ok(()) => true,
+            Err(refused) => {
+                let problem = refused.problem(service, field(*kind, port_index), key);
+                // The same externalIP for each of its ports.
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
+                false
+            }
+        };
+    planned.into_iter().filter(&mut check).collect()
+}
+
+fn field(kind: FrontendKind, port_index: usize) -> String {
+    match kind {
+        FrontendKind::NodePort => format!("spec.ports[{port_index}].nodePort"),
+        FrontendKind::ExternalIp => "spec.externalIPs".to_owned(),
+        FrontendKind::ClusterIp => "spec.clusterIPs".to_owned(),
+        FrontendKind::LoadBalancer => "status.loadBalancer.ingress".to_owned(),
+    }
+}
+
 /// One Service's wish for an address and port.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -80,15 +115,6 @@ impl Claim {
     /// Who goes first: the oldest Service, then by name, then by the order of its ports.
     fn precedence(&self) -> (u64, &NamespacedName, usize) {
         (self.age_rank, &self.frontend.port.name.service, self.port_index)
-    }
-
-    fn field(&self) -> String {
-        match self.frontend.kind {
-            FrontendKind::NodePort => format!("spec.ports[{}].nodePort", self.port_index),
-            FrontendKind::ExternalIp => "spec.externalIPs".to_owned(),
-            FrontendKind::ClusterIp => "spec.clusterIPs".to_owned(),
-            FrontendKind::LoadBalancer => "status.loadBalancer.ingress".to_owned(),
-        }
     }
 }
 
@@ -187,10 +213,10 @@ fn lost(winner: &Claim, loser: &Claim) -> Problem {
         ("which is older", "change one of the two Services; this one is served when the other gives it up")
     };
     Problem {
+        reason: Reason::AddressContested,
         object: Some(format!("Service {}", mine.service)),
-        field: Some(loser.field()),
+        field: Some(field(loser.frontend.kind, loser.port_index)),
         hint: Some(hint.to_owned()),
-        reason: Some(reason::ADDRESS_CONTESTED),
         ..Problem::error(format!("{} already belongs to Service {other}, {why}", loser.frontend.key))
     }
 }

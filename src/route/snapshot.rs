@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 pub use crate::route::endpoint::Endpoint;
 pub use crate::route::pick::{Affinity, Candidates, Picker, Targets};
 pub use crate::route::port::{Admission, PortRoute, PortSettings, PortState};
+use crate::route::sources::Sources;
 use crate::types::{ClientAddr, Protocol, ServicePortName};
 
 /// Where clients connect to: one listening socket on every shard.
@@ -111,6 +112,8 @@ pub struct Frontend {
     pub from_node: Arc<Targets>,
     /// Whether the pods of `targets` are to see the addresses of clients: `externalTrafficPolicy: Local`.
     pub keeps_client: bool,
+    /// Who may connect: whoever is in all of these; for most there are none.
+    pub sources: Vec<Arc<Sources>>,
 }
 
 impl Frontend {
@@ -121,6 +124,13 @@ impl Frontend {
         let from_node =
             !Arc::ptr_eq(&self.targets, &self.from_node) && (ip.is_loopback() || local() == Some(ip));
         if from_node { &self.from_node } else { &self.targets }
+    }
+
+    /// Whether a client may connect. The node itself always may, by any of its addresses; whether that is who asks is
+    /// found out (`is_own`) only for a client that would be refused.
+    pub fn admits(&self, client: ClientAddr, is_own: impl FnOnce(IpAddr) -> bool) -> bool {
+        let ip = client.0.ip();
+        self.sources.iter().all(|sources| sources.contains(ip)) || ip.is_loopback() || is_own(ip)
     }
 }
 

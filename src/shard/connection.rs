@@ -11,7 +11,7 @@ use super::relay::{Ending, relay};
 use super::run::Shard;
 use crate::clock;
 use crate::metrics::counters::PortCounters;
-use crate::net::socket;
+use crate::net::{addresses, socket};
 use crate::route::endpoint::Endpoint;
 use crate::route::plane::{Outcome, SessionRecord};
 use crate::route::port::Admission;
@@ -110,14 +110,17 @@ impl<'a> Session<'a> {
     async fn admit(&mut self, client: &OwnedFd) -> Result<Start, Refusal> {
         let port = &self.frontend.port;
         self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
+        let trusted = port.proxy.trusts(self.client.0.ip());
+        if !trusted && !self.frontend.admits(self.client, addresses::is_own) {
+            return Err(Refusal::SourceRange);
+        }
         let mut admission = port.try_enter()?;
-        let told = if port.proxy.trusts(self.client.0.ip()) {
-            Some(Box::pin(proxy::receive(self.shard, client)).await?)
-        } else {
-            None
-        };
+        let told = if trusted { Some(Box::pin(proxy::receive(self.shard, client)).await?) } else { None };
         if let Some(Header::Proxied { source, .. }) = told {
             self.client = ClientAddr(source);
+            if !self.frontend.admits(self.client, addresses::is_own) {
+                return Err(Refusal::SourceRange);
+            }
         }
         admission.settle(port, self.client)?;
         self.admission = Some(admission);

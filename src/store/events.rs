@@ -9,7 +9,7 @@ use super::registry::{Document, Owner};
 use super::{Store, metadata, seconds_since_1970};
 use crate::k8s::resource::{RESOURCES, Resource};
 use crate::limits;
-use crate::problem::{Problem, reason};
+use crate::problem::{Problem, Reason};
 use crate::types::NamespacedName;
 
 const COMPONENT: &str = "ringport";
@@ -25,7 +25,7 @@ const EXPIRY_SECONDS: u64 = 60;
 pub(super) struct Told {
     resource: Resource,
     key: NamespacedName,
-    reason: &'static str,
+    reason: Reason,
     message: String,
 }
 
@@ -65,7 +65,7 @@ impl Store {
                 service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let message =
                 format!("no Pod with the labels {} is ready: connections are refused", labels.join(","));
-            Told { resource: Resource::Services, key: key.clone(), reason: reason::NO_ENDPOINTS, message }
+            Told { resource: Resource::Services, key: key.clone(), reason: Reason::NoEndpoints, message }
         });
         told.collect()
     }
@@ -118,7 +118,7 @@ impl Store {
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"name": &*key.name, "namespace": &*key.namespace},
             "involvedObject": involved,
-            "reason": told.reason, "message": told.message, "type": "Warning",
+            "reason": told.reason.as_str(), "message": told.message, "type": "Warning",
             "source": {"component": COMPONENT, "host": node},
             "reportingComponent": COMPONENT, "reportingInstance": node,
             "firstTimestamp": first, "lastTimestamp": metadata::time(now), "count": count,
@@ -172,8 +172,7 @@ fn told(problem: &Problem) -> Option<Told> {
     let field = problem.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
     let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     let message = format!("{place}{field}{}{hint}", problem.message);
-    let default = reason::INVALID;
-    Some(Told { resource: info.resource, key, reason: problem.reason.unwrap_or(default), message })
+    Some(Told { resource: info.resource, key, reason: problem.reason, message })
 }
 
 #[cfg(test)]

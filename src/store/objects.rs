@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::k8s::decode::{Decoded, Object, ObjectId, Written};
-use crate::problem::{Origin, Problem, reason};
+use crate::problem::{Origin, Problem, Reason};
 
 /// Before the first file.
 const API: u64 = 0;
@@ -175,7 +175,7 @@ fn repeated(written: &Written, place: &str) -> Problem {
         origin: Some(written.origin.clone()),
         object: Some(written.object.id().to_string()),
         hint: Some("give it another name, or remove one of the two".into()),
-        reason: Some(reason::ALREADY_DEFINED),
+        reason: Reason::AlreadyDefined,
         ..Problem::error(format!("is already defined {place}, which counts"))
     }
 }

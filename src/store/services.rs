@@ -8,7 +8,7 @@ use crate::k8s::decode::{Kind, Object, ObjectId, Written};
 use crate::k8s::field::FieldProblem;
 use crate::k8s::model::Service;
 use crate::k8s::service::{ClusterIps, Family, ServiceRequest};
-use crate::problem::{Problem, reason};
+use crate::problem::{Problem, Reason};
 use crate::types::NamespacedName;
 
 /// A Service that is in force.
@@ -96,7 +96,7 @@ impl Store {
             }
             Err(problems) => {
                 let place = |problem: FieldProblem| Problem {
-                    reason: Some(reason::FAILED_TO_ALLOCATE),
+                    reason: Reason::FailedToAllocate,
                     ..written.problem(&problem.field.clone(), problem)
                 };
                 let problems = problems.into_iter().map(place).collect();

@@ -10,6 +10,7 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod addresses;
 mod balance;
 mod churn;
 mod cli;

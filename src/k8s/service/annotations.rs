@@ -1,12 +1,12 @@
 //! The annotations of ringport: what a Service may ask for beyond the Kubernetes API.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::source_ranges;
 use crate::k8s::field::{FieldProblem, nearest};
 use crate::k8s::model::Algorithm;
 use crate::types::ProxyVersion;
@@ -16,17 +16,19 @@ const ALGORITHM: &str = "ringport.io/algorithm";
 const MAX_CONNECTIONS: &str = "ringport.io/max-connections";
 const MAX_CONNECTIONS_PER_CLIENT: &str = "ringport.io/max-connections-per-client";
 const IDLE_TIMEOUT: &str = "ringport.io/idle-timeout";
+const SOURCE_RANGES: &str = "ringport.io/source-ranges";
 /// Written by ringport into what it shows of a file; it means nothing when it comes back.
 const FILE: &str = super::super::meta::FILE_ANNOTATION;
 const PROXY_PROTOCOL: &str = "ringport.io/proxy-protocol";
 const ACCEPT_PROXY_PROTOCOL: &str = "ringport.io/accept-proxy-protocol";
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     ACCEPT_PROXY_PROTOCOL,
     ALGORITHM,
     IDLE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_CLIENT,
     PROXY_PROTOCOL,
+    SOURCE_RANGES,
 ];
 
 const ALGORITHMS: [(&str, Algorithm); 4] = [
@@ -45,6 +47,7 @@ pub(super) struct Wishes {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) proxy_protocol: Option<ProxyVersion>,
     pub(super) accept_proxy_protocol: Arc<[IpNet]>,
+    pub(super) source_ranges: Arc<[IpNet]>,
 }
 
 /// Reads the annotations of ringport among all of a Service.
@@ -63,10 +66,9 @@ pub(super) fn read(
             FILE => None,
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
             PROXY_PROTOCOL => set(&mut wishes.proxy_protocol, proxy_version(&field, value)),
-            ACCEPT_PROXY_PROTOCOL => {
-                set(&mut wishes.accept_proxy_protocol, cidrs(&field, value).map(Arc::from))
-                    .or_else(|| believes_everyone(&field, &wishes.accept_proxy_protocol))
-            }
+            ACCEPT_PROXY_PROTOCOL => set(&mut wishes.accept_proxy_protocol, ranges(&field, value))
+                .or_else(|| believes_everyone(&field, &wishes.accept_proxy_protocol)),
+            SOURCE_RANGES => set(&mut wishes.source_ranges, ranges(&field, value)),
             unknown => Some(unknown_annotation(&field, unknown)),
         };
         problems.extend(bad);
@@ -109,23 +111,19 @@ fn proxy_version(field: &str, value: &str) -> Result<Option<ProxyVersion>, Field
     }
 }
 
-/// CIDRs joined by commas; an address is the CIDR of itself.
-fn cidrs(field: &str, value: &str) -> Result<Vec<IpNet>, FieldProblem> {
-    let cidr = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let all: Option<Vec<IpNet>> = value.split(',').map(|text| cidr(text.trim()).map(|c| c.trunc())).collect();
-    all.ok_or_else(|| {
-        FieldProblem::invalid(
-            field,
-            value,
-            "must be CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
-        )
-    })
-}
-
 fn believes_everyone(field: &str, cidrs: &[IpNet]) -> Option<FieldProblem> {
     let all = cidrs.iter().find(|cidr| cidr.prefix_len() == 0)?;
     let problem = FieldProblem::warning(field, format!("with {all} every client may say that it is another"));
     Some(problem.with_hint("name only the proxies in front of this Service"))
+}
+
+/// CIDRs joined by commas; an address is the CIDR of itself.
+fn ranges(field: &str, value: &str) -> Result<Arc<[IpNet]>, FieldProblem> {
+    let rule = "must be CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64";
+    let one = |text: &str| {
+        source_ranges::cidr(text).or_else(|| text.trim().parse::<std::net::IpAddr>().ok().map(IpNet::from))
+    };
+    value.split(',').map(one).collect::<Option<_>>().ok_or_else(|| FieldProblem::invalid(field, value, rule))
 }
 
 /// `0`, or whole numbers with units: `90s`, `1h30m`, `500ms`.
@@ -180,6 +178,7 @@ mod tests {
             (IDLE_TIMEOUT, "5m"),
             (PROXY_PROTOCOL, "v2"),
             (ACCEPT_PROXY_PROTOCOL, "192.0.2.9/24, 2001:db8::/64,192.0.2.1"),
+            (SOURCE_RANGES, "192.0.2.9/24, 2001:db8::/64,192.0.2.1"),
             ("other.io/algorithm", "whatever"),
         ]);
         assert_eq!(problems, []);
@@ -192,6 +191,9 @@ mod tests {
                 idle_timeout: Some(Duration::from_secs(300)),
                 proxy_protocol: Some(ProxyVersion::V2),
                 accept_proxy_protocol: ["192.0.2.0/24", "2001:db8::/64", "192.0.2.1/32"]
+                    .map(|cidr| cidr.parse().unwrap())
+                    .into(),
+                source_ranges: ["192.0.2.0/24", "2001:db8::/64", "192.0.2.1/32"]
                     .map(|cidr| cidr.parse().unwrap())
                     .into(),
             }
@@ -229,6 +231,7 @@ mod tests {
             (IDLE_TIMEOUT, "30"),
             (PROXY_PROTOCOL, "2"),
             (ACCEPT_PROXY_PROTOCOL, "192.0.2.0/33"),
+            (SOURCE_RANGES, "192.0.2.0/24,"),
             ("ringport.io/idletimeout", "30s"),
         ]);
         assert_eq!(wishes, Wishes::default());
@@ -249,6 +252,8 @@ mod tests {
              a number between 1 and 4294967295",
                 "metadata.annotations[ringport.io/proxy-protocol]: Unsupported value: \"2\": supported values: \
              \"v1\", \"v2\"",
+                "metadata.annotations[ringport.io/source-ranges]: Invalid value: \"192.0.2.0/24,\": must be \
+             CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
             ]
         );
         assert_eq!(problems[3].severity, Severity::Warning);

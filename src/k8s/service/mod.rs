@@ -4,6 +4,7 @@ mod annotations;
 mod cluster_ips;
 pub mod defaults;
 pub mod families;
+mod source_ranges;
 pub mod status;
 pub mod update;
 mod validate;
@@ -115,7 +116,8 @@ pub fn read(
 ) -> Option<ServiceRequest> {
     defaults::set(&mut service);
     validate(&service, trust, problems);
-    let request = request(&service, problems);
+    let mut request = request(&service, problems);
+    request.service.trusted = trust == Trust::File;
     (!problems.iter().any(|problem| problem.severity == Severity::Error)).then_some(request)
 }
 
@@ -132,6 +134,7 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
         service: Service {
             key: meta::key(&service.metadata, true),
             uid: service.metadata.uid.as_deref().unwrap_or_default().into(),
+            trusted: false,
             age_rank: 0,
             kind,
             ports: ports.iter().filter_map(port).collect(),
@@ -139,6 +142,8 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
             cluster_ips: Vec::new(),
             external_ips: addresses(spec.external_ips.iter().flatten()),
             load_balancer_ips: load_balancer_ips(service.status.as_ref()),
+            load_balancer_source_ranges: source_ranges::read(service),
+            source_ranges: wishes.source_ranges,
             affinity: affinity(spec),
             external_policy: policy(spec.external_traffic_policy.as_deref()),
             internal_policy: policy(spec.internal_traffic_policy.as_deref()),

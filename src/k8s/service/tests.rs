@@ -83,6 +83,9 @@ fn what_the_api_server_accepts() {
         r#"{"spec": {"trafficDistribution": "PreferClose"}}"#,
         r#"{"spec": {"trafficDistribution": "PreferSameNode"}}"#,
         r#"{"spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["1.2.3.4/8 ", "5.6.7.8/16"]}}"#,
+        r#"{"spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.168.099.022/24"]}}"#,
+        r#"{"spec": {"type": "LoadBalancer"},
+            "metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "1.2.3.4/8,  5.6.7.8/16"}}}"#,
         r#"{"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000}}"#,
         r#"{"spec": {"type": "LoadBalancer", "loadBalancerClass": "test.com/test-load-balancer-class"}}"#,
         r#"{"metadata": {"labels": {"example.com/a": "b"}, "annotations": {"ANY.example.com/Name": "x y"}}}"#,
@@ -357,6 +360,16 @@ fn policies() {
     refused(
         r#"{"spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["foo.bar"]}}"#,
         &["spec.loadBalancerSourceRanges[0]: Invalid value: \"foo.bar\": must be a valid CIDR value..."],
+    );
+    let annotation = "metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]";
+    refused(
+        r#"{"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "1.2.3.4/8"}}}"#,
+        &[&format!("{annotation}: Forbidden: may only be used when `type` is 'LoadBalancer'")],
+    );
+    refused(
+        r#"{"spec": {"type": "LoadBalancer"},
+            "metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "foo.bar, 10.0.0.0/8"}}}"#,
+        &[&format!("{annotation}: Invalid value: \"foo.bar\": must be a valid CIDR value...")],
     );
 }
 

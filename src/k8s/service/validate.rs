@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{cluster_ips, defaults};
+use super::{cluster_ips, defaults, source_ranges};
 use crate::k8s::field::FieldProblem;
 use crate::k8s::ip::{self, Trust};
 use crate::k8s::{meta, names};
@@ -183,17 +183,7 @@ fn validate_load_balancer(
 ) {
     const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
     let is_balancer = kind == "LoadBalancer";
-    let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
-    if !ranges.is_empty() && !is_balancer {
-        problems.push(FieldProblem::forbidden("spec.loadBalancerSourceRanges", ONLY));
-    }
-    for (index, range) in ranges.iter().enumerate() {
-        if range.trim().parse::<ipnet::IpNet>().is_err() {
-            let field = format!("spec.loadBalancerSourceRanges[{index}]");
-            let rule = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            problems.push(FieldProblem::invalid(field, range, rule));
-        }
-    }
+    source_ranges::validate(service, is_balancer, problems);
     if spec.allocate_load_balancer_node_ports.is_some() && !is_balancer {
         problems.push(FieldProblem::forbidden("spec.allocateLoadBalancerNodePorts", ONLY));
     }

@@ -18,7 +18,7 @@ fn store_with_service(selector: Value) -> Store {
 fn port_taken() -> Problem {
     Problem {
         object: Some("Service default/web".into()),
-        reason: Some(reason::PORT_TAKEN),
+        reason: Reason::PortTaken,
         hint: Some("stop it".into()),
         ..Problem::error("the port is taken by nginx (pid 812)")
     }

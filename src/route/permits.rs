@@ -1,0 +1,80 @@
+//! Which addresses a Service may take.
+//!
+//! An externalIP takes traffic away from whoever has the address (CVE-2020-8554). So one that comes through an
+//! API is served only inside `--external-ip-cidrs`; a file is written by whoever runs this process. The addresses
+//! that ringport itself is reached at belong to no Service, wherever it comes from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::k8s::model::Service;
+use crate::problem::{Problem, Reason};
+use crate::route::snapshot::{FrontendKey, FrontendKind};
+use crate::types::Protocol;
+
+/// What limits the addresses of Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// Where externalIPs of Services that are not trusted may be: `--external-ip-cidrs`.
+    pub external_ip_cidrs: Vec<IpNet>,
+    /// Where this process itself listens (TCP), and the option that says so.
+    pub own: Vec<(SocketAddr, &'static str)>,
+}
+
+/// Why a Service may not take an address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// An externalIP outside `--external-ip-cidrs`, of a Service that is not trusted.
+    NotAllowed(IpAddr),
+    /// Ringport's own, by this option.
+    Own(&'static str),
+}
+
+impl Permits {
+    /// Whether a Service may take this address and port.
+    pub fn check(&self, service: &Service, kind: FrontendKind, key: &FrontendKey) -> Result<(), Refused> {
+        if let (false, FrontendKind::ExternalIp, Some(ip)) = (service.trusted, kind, key.address)
+            && !self.external_ip_cidrs.iter().any(|cidr| cidr.contains(&ip))
+        {
+            return Err(Refused::NotAllowed(ip));
+        }
+        let meets = |own: &SocketAddr| {
+            let ip = own.ip();
+            let same = key.address.is_none_or(|address| ip.is_unspecified() || ip.to_canonical() == address);
+            key.protocol == Protocol::Tcp && own.port() == key.port && same
+        };
+        match self.own.iter().find(|(own, _)| meets(own)) {
+            Some((_, option)) => Err(Refused::Own(option)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Refused {
+    /// What the Service is told.
+    pub fn problem(self, service: &Service, field: String, key: &FrontendKey) -> Problem {
+        let (reason, message, hint) = match self {
+            Self::NotAllowed(ip) => (
+                Reason::AddressNotAllowed,
+                format!("{ip} is not served: an external IP from an API must be inside --external-ip-cidrs"),
+                format!("whoever runs ringport can allow it with --external-ip-cidrs {}", IpNet::from(ip)),
+            ),
+            Self::Own(option) => (
+                Reason::AddressNotAllowed,
+                format!("{key} is not served: ringport itself listens there (--{option})"),
+                format!("choose another port, or another --{option}"),
+            ),
+        };
+        Problem {
+            reason,
+            object: Some(format!("Service {}", service.key)),
+            field: Some(field),
+            hint: Some(hint),
+            ..Problem::error(message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
