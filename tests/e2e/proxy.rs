@@ -288,6 +288,21 @@ fn affinity_and_limits_are_those_of_the_client_that_was_told() {
 }
 
 #[test]
+fn source_ranges_are_for_the_client_that_was_told() {
+    let front = Front::start(&[ACCEPT, ("source-ranges", "192.0.2.0/24")], &[]);
+    let refused = v1("203.0.113.1:4000", "198.51.100.1:443");
+    let mut peer = front.trusted();
+    peer.write_all(&refused).unwrap();
+    assert_eq!(end_of(&mut peer), End::Reset);
+    front.ringport.until_metrics("it is counted", |metrics| metrics.refused("source_range") == 1);
+    for admitted in [v1("192.0.2.1:4000", "198.51.100.1:443"), V2_LOCAL.to_vec()] {
+        let mut peer = front.trusted();
+        peer.write_all(&admitted).unwrap();
+        drop(front.accept());
+    }
+}
+
+#[test]
 fn a_peer_that_says_nothing_takes_a_place_until_its_time_is_up() {
     let front = Front::start(&[ACCEPT], &["--max-connections-per-service", "2"]);
     let mut silent = [front.trusted(), front.trusted()];

@@ -163,7 +163,7 @@ fn the_address_that_a_pod_sees_for_each_frontend_family_and_policy() {
 fn a_long_session_and_a_client_that_uses_its_port_again() {
     let Some(scene) = Scene::new("Local", echo) else { return };
     let ringport = scene.start(&["--transparent"]);
-    for family in 0..2 {
+    for (family, from) in CLIENT.into_iter().enumerate() {
         let frontends = scene.frontends(family);
         // From one port of the client to both frontends at once: the pod cannot see the same port twice.
         let connect = |to: SocketAddr| {
@@ -172,7 +172,7 @@ fn a_long_session_and_a_client_that_uses_its_port_again() {
                     socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)
                         .unwrap();
                 socket.set_reuse_address(true).unwrap();
-                socket.bind(&at(CLIENT[family], 45_678).into()).unwrap();
+                socket.bind(&at(from, 45_678).into()).unwrap();
                 socket.connect(&to.into()).unwrap();
                 crate::harness::client::patient(socket.into())
             })
