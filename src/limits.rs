@@ -35,6 +35,9 @@ pub const AFFINITY_CLIENTS: usize = 65_536;
 /// The time that a peer has to send the PROXY header that it has to send. One lost segment fits in.
 pub const PROXY_HEADER_TIME: Duration = Duration::from_secs(3);
 
+/// How soon the rest of one is looked for again, when the kernel woke this process for nothing new.
+pub const PROXY_HEADER_LOOK: Duration = Duration::from_millis(5);
+
 /// Bytes of a PROXY header of version 2: addresses, and about 4 KiB for what HAProxy tells of TLS. Version 1
 /// has a bound of its own, 107.
 pub const PROXY_HEADER_BYTES: usize = 4096;

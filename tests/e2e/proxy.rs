@@ -194,6 +194,7 @@ fn what_a_trusted_peer_does_wrong_is_refused_and_counted_and_no_pod_hears_of_it(
         (b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0c", false, "proxy_header_malformed"),
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff", false, "proxy_header_malformed"),
         (b"PROXY TCP4 1.2.3.4", true, "proxy_header_malformed"),
+        (&[&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x08\0"[..], &[1; 1500]].concat(), true, "proxy_header_malformed"),
         (&[b'x'; 100], false, "proxy_header_missing"),
         (b"", true, "client_gone"),
         (b"", false, "proxy_header_timeout"),

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use super::header::{self, SIGNATURE_BYTES};
-use crate::limits::PROXY_HEADER_TIME;
+use crate::limits::{PROXY_HEADER_LOOK, PROXY_HEADER_TIME};
 use crate::net::socket;
 use crate::shard::run::Shard;
 
@@ -31,24 +31,44 @@ impl Guard {
     /// # Errors
     /// Those of the connection; [`Guard::is_refusal`] where the client has to be refused.
     pub(in crate::shard) async fn wait(&self, shard: &Shard, client: &OwnedFd) -> io::Result<()> {
-        let mut first = [0; SIGNATURE_BYTES];
         shard.ring.poll(client, libc::POLLIN).await?;
-        let mut seen = 0;
-        loop {
-            let now = socket::peek(client, &mut first)?;
-            match header::is_header(first.get(..now).unwrap_or_default()) {
-                Some(true) => return Err(refusal()),
-                // The same as before: the end of what the client had to say.
-                None if now > seen => seen = now,
-                Some(false) | None => break,
-            }
-            socket::wake_at(client, seen + 1)?;
+        if self.is_undecided(client)? {
             // Someone who stops in the middle of a signature is not waited for: the rest would come later.
-            let more = shard.ring.within(PROXY_HEADER_TIME, shard.ring.poll(client, libc::POLLIN));
-            more.await.ok_or_else(refusal)??;
+            let decided = shard.ring.within(PROXY_HEADER_TIME, self.decided(shard, client));
+            decided.await.ok_or_else(refusal)??;
+            socket::wake_at(client, 1)?;
         }
         self.watching.set(false);
-        if seen > 0 { socket::wake_at(client, 1) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Waits for bytes, or the end, that tell.
+    async fn decided(&self, shard: &Shard, client: &OwnedFd) -> io::Result<()> {
+        let mut wanted = 2;
+        loop {
+            socket::wake_at(client, wanted)?;
+            let events = shard.ring.poll(client, libc::POLLIN | libc::POLLRDHUP).await?;
+            if !self.is_undecided(client)? || events & i32::from(libc::POLLRDHUP) != 0 {
+                return Ok(());
+            }
+            let seen = socket::peek(client, &mut [0; SIGNATURE_BYTES])?;
+            if seen < wanted {
+                // Where the kernel is short of memory, it wakes for fewer bytes than were asked for.
+                shard.ring.sleep(PROXY_HEADER_LOOK).await;
+            }
+            wanted = seen + 1;
+        }
+    }
+
+    /// Whether the first bytes may still become those of a header; the end of all bytes may not.
+    fn is_undecided(&self, client: &OwnedFd) -> io::Result<bool> {
+        let mut first = [0; SIGNATURE_BYTES];
+        let seen = socket::peek(client, &mut first)?;
+        match header::is_header(first.get(..seen).unwrap_or_default()) {
+            Some(true) => Err(refusal()),
+            None => Ok(seen > 0),
+            Some(false) => Ok(false),
+        }
     }
 
     /// Whether an error of [`Guard::wait`] means that the client has sent a header, or a part of one.

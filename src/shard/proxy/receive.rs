@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::header::{self, Header, Parsed};
 use crate::clock;
-use crate::limits::{PROXY_HEADER_BYTES, PROXY_HEADER_TIME};
+use crate::limits::{PROXY_HEADER_BYTES, PROXY_HEADER_LOOK, PROXY_HEADER_TIME};
 use crate::net::socket;
 use crate::shard::connect::unless_stopping;
 use crate::shard::run::Shard;
@@ -31,7 +31,7 @@ async fn wait(shard: &Shard, client: &OwnedFd) -> Result<Header, Refusal> {
     let mut buffer = vec![0; USUAL];
     let mut seen = 0;
     loop {
-        shard.ring.poll(client, libc::POLLIN).await.map_err(gone)?;
+        let events = shard.ring.poll(client, libc::POLLIN | libc::POLLRDHUP).await.map_err(gone)?;
         let now = socket::peek(client, &mut buffer).map_err(gone)?;
         match header::parse(buffer.get(..now).unwrap_or_default()) {
             Parsed::Whole(header, len) => {
@@ -40,8 +40,12 @@ async fn wait(shard: &Shard, client: &OwnedFd) -> Result<Header, Refusal> {
                 return Ok(header);
             }
             Parsed::More(_) if now == 0 => return Err(Refusal::ClientGone),
-            // Woken although there is nothing new: the peer has said FIN.
-            Parsed::More(_) if now == seen => return Err(Refusal::ProxyHeaderMalformed),
+            // These are all the bytes that there will be.
+            Parsed::More(_) if events & i32::from(libc::POLLRDHUP) != 0 && now < buffer.len() => {
+                return Err(Refusal::ProxyHeaderMalformed);
+            }
+            // Where the kernel is short of memory, it wakes for fewer bytes than were asked for.
+            Parsed::More(_) if now == seen => shard.ring.sleep(PROXY_HEADER_LOOK).await,
             Parsed::More(wanted) => {
                 seen = now;
                 buffer.resize(wanted.clamp(USUAL, PROXY_HEADER_BYTES), 0);
