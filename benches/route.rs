@@ -109,6 +109,8 @@ fn service(i: u32, affinity: bool) -> Service {
         idle_timeout: None,
         udp_timeout: None,
         udp_stream_timeout: None,
+        proxy_protocol: None,
+        accept_proxy_protocol: Arc::default(),
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod access_log;
 mod addresses;
+mod client_address;
 mod cluster;
 mod feed;
 pub mod logging;
@@ -44,6 +45,7 @@ use crate::source::manifests::{Input, Manifests};
 use crate::store::{self, Store};
 use access_log::AccessLog;
 use addresses::Addresses;
+use client_address::ClientAddress;
 pub use cluster::serve_cluster;
 use feed::Feed;
 use plan::Plan;
@@ -108,7 +110,9 @@ pub fn serve(
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
     let facts = able()?;
-    tokio_uring::start(control(config, &facts, inputs, on_serving))
+    // It outlives the sessions: they need it.
+    let clients = ClientAddress::set_up(config);
+    tokio_uring::start(control(config, &facts, &clients, inputs, on_serving))
 }
 
 /// Finds out whether this machine can do it.
@@ -129,6 +133,7 @@ fn able() -> Result<Facts, Error> {
 async fn control(
     config: &Config,
     facts: &Facts,
+    clients: &ClientAddress,
     inputs: Vec<Input>,
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
@@ -149,7 +154,7 @@ async fn control(
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
     let mut addresses = Addresses::follow(&config.nodeport_addresses);
-    let options = compile_options(config);
+    let options = CompileOptions { not_transparent: clients.why_not(), ..compile_options(config) };
     let health = ServiceHealth::new(state.clone(), options.nodeport_addresses.clone());
     let control = Control::new(plane.clone(), options).with_node(node_options(config));
     let plan = Plan::new(config, facts);
@@ -161,7 +166,9 @@ async fn control(
         Some(path) => Some(open_access_log(path, &state)?),
         None => None,
     };
-    let shards = shard::start(&shards::options(config, placement, facts), &plane)?;
+    let options = shards::options(config, placement, facts);
+    let options = shard::Options { transparent: clients.families(), ..options };
+    let shards = shard::start(&options, &plane)?;
     state.on_shards_started();
     let mut ended = when_ended(shards);
     start_admin(config, &state)?;
@@ -297,10 +304,9 @@ pub fn compile_options(config: &Config) -> CompileOptions {
         defaults: PortSettings {
             max_connections: config.max_connections_per_service,
             max_connections_per_client: config.max_connections_per_client,
-            idle_timeout: None,
-            udp_timeout: None,
-            udp_stream_timeout: None,
+            ..PortSettings::default()
         },
+        not_transparent: None,
     }
 }
 

@@ -61,6 +61,18 @@ pub const CONNECT_ATTEMPTS: usize = 8;
 /// Clients the affinity ledger of one service port remembers. Beyond it Maglev alone answers.
 pub const AFFINITY_CLIENTS: usize = 65_536;
 
+/// The time that a peer has to send the PROXY header that it has to send. One lost segment fits in.
+pub const PROXY_HEADER_TIME: Duration = Duration::from_secs(3);
+
+/// How soon the rest of one is looked for again, when the kernel woke this process for nothing new.
+pub const PROXY_HEADER_LOOK: Duration = Duration::from_millis(5);
+
+/// Bytes of a PROXY header of version 2: addresses, and about 4 KiB for what HAProxy tells of TLS. Version 1
+/// has a bound of its own, 107.
+pub const PROXY_HEADER_BYTES: usize = 4096;
+
+/// How old the list of this node's addresses may be that decides whether a pod can answer to its client.
+pub const NETWORKS_AGE: Duration = Duration::from_secs(10);
 /// Addresses that one message names; it says how many more there are. With their commands they fill a few lines.
 pub const ADDRESSES_NAMED: usize = 8;
 

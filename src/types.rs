@@ -34,6 +34,15 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// A version of the PROXY protocol (haproxy.org, doc/proxy-protocol.txt).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// The name of a namespaced object; printed as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamespacedName {
@@ -158,6 +167,8 @@ labels! {
         Drained = "drain_timeout",
         /// An operation of this node failed (memory, descriptors).
         LocalError = "local_error",
+        /// The client sent a PROXY header, and is not one of those that its Service trusts.
+        ProxyHeader = "proxy_header_untrusted",
     }
 }
 
@@ -182,6 +193,12 @@ labels! {
         Draining = "draining",
         /// This node is out of descriptors, memory or local ports.
         LocalError = "local_error",
+        /// A peer that has to send a PROXY header sent something else.
+        ProxyHeaderMissing = "proxy_header_missing",
+        /// It sent one that is not valid, or not whole.
+        ProxyHeaderMalformed = "proxy_header_malformed",
+        /// It did not send all of it in time.
+        ProxyHeaderTimeout = "proxy_header_timeout",
     }
 }
 

@@ -49,6 +49,8 @@ fn world() -> World {
         idle_timeout: None,
         udp_timeout: None,
         udp_stream_timeout: None,
+        proxy_protocol: None,
+        accept_proxy_protocol: Arc::default(),
     };
     let endpoint = |n: u8| SliceEndpoint {
         address: IpAddr::from([10, 0, 0, n]),

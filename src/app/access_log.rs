@@ -202,6 +202,7 @@ fn ended_by(reason: EndReason) -> &'static str {
         EndReason::EndpointGone | EndReason::ServiceGone | EndReason::Evicted => "configured",
         EndReason::Idle | EndReason::HalfClosed => "configured",
         EndReason::Drained | EndReason::LocalError => "node",
+        EndReason::ProxyHeader => "configured",
     }
 }
 
@@ -214,6 +215,7 @@ fn refused_by(reason: Refusal) -> &'static str {
             "configured"
         }
         Refusal::Draining | Refusal::LocalError => "node",
+        Refusal::ProxyHeaderMissing | Refusal::ProxyHeaderMalformed | Refusal::ProxyHeaderTimeout => "client",
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::access_log::AccessLog;
 use super::addresses::Addresses;
+use super::client_address::ClientAddress;
 use super::feed::{moved, time_until_applied};
 use super::logging::Reporter;
 use super::plan::Plan;
@@ -24,6 +25,7 @@ use crate::control::Control;
 use crate::limits;
 use crate::net::machine::{self, Facts};
 use crate::problem::Problem;
+use crate::route::compile::CompileOptions;
 use crate::route::plane::Plane;
 use crate::shard;
 use crate::source::cluster::{Access, Cluster, Link, Settings, Timing};
@@ -32,11 +34,13 @@ use crate::types::NamespacedName;
 /// Serves the Services of a cluster until a signal ends it.
 pub fn serve_cluster(config: &Config) -> Result<(), Error> {
     let facts = super::able()?;
-    tokio_uring::start(control(config, &facts))
+    // It outlives the sessions: they need it.
+    let clients = ClientAddress::set_up(config);
+    tokio_uring::start(control(config, &facts, &clients))
 }
 
 /// The control thread's whole life.
-async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
+async fn control(config: &Config, facts: &Facts, clients: &ClientAddress) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let link = Link::new(access(config)).await?;
     let granted = std::thread::available_parallelism().map_or(1, usize::from);
@@ -46,7 +50,7 @@ async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
     let changes = Arc::new(Notify::new());
     let cluster = Cluster::start(link, settings(config), Timing::default(), changes.clone());
     let mut addresses = Addresses::follow(&config.nodeport_addresses);
-    let mut feed = ClusterFeed::new(cluster, config, facts, &state);
+    let mut feed = ClusterFeed::new(cluster, config, facts, clients, &state);
     super::start_admin(config, &state)?;
     if !feed.first(&changes, &mut signals).await {
         return Ok(());
@@ -56,6 +60,7 @@ async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
         None => None,
     };
     let options = super::shards::options(config, placement, facts);
+    let options = shard::Options { transparent: clients.families(), ..options };
     let mut ended = super::when_ended(shard::start(&options, &plane)?);
     state.on_shards_started();
     let failed = match super::until_applied(&plane, &mut ended).await {
@@ -106,14 +111,20 @@ struct ClusterFeed {
 }
 
 impl ClusterFeed {
-    fn new(cluster: Cluster, config: &Config, facts: &Facts, state: &Rc<State>) -> Self {
+    fn new(
+        cluster: Cluster,
+        config: &Config,
+        facts: &Facts,
+        clients: &ClientAddress,
+        state: &Rc<State>,
+    ) -> Self {
         let plane = &state.plane;
         let (doubt, doubts) = mpsc::channel(limits::DOUBTS);
         // Where there is no room, others say the same.
         plane.set_on_doubt(move |service| drop(doubt.try_send(service.clone())));
         let observer = cluster.observer();
         state.set_view(move || observer().into_iter().map(standing).collect());
-        let options = super::compile_options(config);
+        let options = CompileOptions { not_transparent: clients.why_not(), ..super::compile_options(config) };
         let health = ServiceHealth::new(state.clone(), options.nodeport_addresses.clone());
         let control = Control::new(plane.clone(), options).with_node(super::node_options(config));
         Self {

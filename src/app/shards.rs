@@ -55,6 +55,7 @@ pub(super) fn options(config: &Config, placement: Vec<Option<usize>>, facts: &Fa
         },
         splice: config.splice,
         pipes,
+        ..shard::Options::default()
     }
 }
 

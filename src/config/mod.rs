@@ -70,6 +70,12 @@ pub struct Config {
     pub reserve_ports: bool,
     /// This node's name; `None` is the host's.
     pub node_name: Option<String>,
+    /// Whether pods see the addresses of clients under `externalTrafficPolicy: Local`.
+    pub transparent: bool,
+    /// The bits that this takes of the marks of packets.
+    pub transparent_mark: u32,
+    /// The routing table that it takes.
+    pub transparent_table: u32,
     /// The time to reach a pod, all candidates together.
     pub connect_timeout: Duration,
     /// The time that sessions have to end once the process was told to stop.

@@ -302,6 +302,46 @@ pub static ROWS: &[Row] = &[
               added to net.ipv4.ip_local_reserved_ports, and taken out at the end.",
     },
     Row {
+        flag: "transparent",
+        short: None,
+        key: "transparent",
+        default: "false",
+        scope: Scope::Serving,
+        kind: Kind::Switch(|c| &mut c.transparent),
+        doc: "Under externalTrafficPolicy: Local, connect to pods from the address of the client, as kube-proxy does. \
+              Needs CAP_NET_ADMIN, ip and nft; docs/client-address.md says what is set up and removed again.",
+    },
+    Row {
+        flag: "transparent-mark",
+        short: None,
+        key: "transparentMark",
+        default: "0x1000",
+        scope: Scope::Serving,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.transparent_mark = value::mark(text)?;
+                Some(())
+            },
+            "bits of a number of 32 bits, as in 0x1000",
+        ),
+        doc: "The bits that --transparent sets in the marks of answers. No other program of this node may use them.",
+    },
+    Row {
+        flag: "transparent-table",
+        short: None,
+        key: "transparentTable",
+        default: "4096",
+        scope: Scope::Serving,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.transparent_table = text.parse().ok().filter(|&table: &u32| table > 255)?;
+                Some(())
+            },
+            "the number of a routing table, from 256 to 4294967295",
+        ),
+        doc: "The routing table that --transparent fills. Nothing else may be in it.",
+    },
+    Row {
         flag: "shards",
         short: None,
         key: "shards",
@@ -629,6 +669,8 @@ impl Row {
                 "kubeconfig" => "FILE",
                 "service-proxy-name" => "NAME",
                 "via" => "WAY",
+                "transparent-mark" => "BITS",
+                "transparent-table" => "N",
                 "log-level" => "LEVEL",
                 _ => "FORMAT",
             },

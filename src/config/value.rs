@@ -96,6 +96,15 @@ pub(super) fn node_port_addresses(text: &str) -> Option<NodePortAddresses> {
     }
 }
 
+/// Bits of a packet's mark, at least one, in hexadecimal or decimal.
+pub(super) fn mark(text: &str) -> Option<u32> {
+    let mark = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    mark.ok().filter(|&mark| mark != 0)
+}
+
 /// CIDRs joined by commas, or nothing. A bare address is the CIDR of itself.
 pub(super) fn cidrs(text: &str) -> Option<Vec<IpNet>> {
     if text.trim().is_empty() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::types::{NamespacedName, Protocol};
+use crate::types::{NamespacedName, Protocol, ProxyVersion};
 
 /// A Service, as far as a proxy honours it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,10 @@ pub struct Service {
     pub udp_timeout: Option<Duration>,
     /// Annotation `ringport.io/udp-stream-timeout`: of the others.
     pub udp_stream_timeout: Option<Duration>,
+    /// Annotation `ringport.io/proxy-protocol`: the header that pods get.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// Annotation `ringport.io/accept-proxy-protocol`: the peers that have to send one; empty is nobody.
+    pub accept_proxy_protocol: Arc<[IpNet]>,
 }
 
 /// `spec.type`, of the kinds that are proxied.

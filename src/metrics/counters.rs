@@ -71,6 +71,10 @@ pub struct PortCounters {
     pub ended: Labelled<EndReason>,
     /// Connections that needed more than one candidate.
     pub retried: Counter,
+    /// Under `externalTrafficPolicy: Local`, attempts to connect to a pod from the address of the client.
+    pub client_kept: Counter,
+    /// The same from an address of this node.
+    pub client_replaced: Counter,
     /// Bytes delivered to pods and to clients.
     pub bytes: Bytes,
     /// Bytes accepted from one side that could not be delivered to the other.

@@ -355,6 +355,19 @@ pub static METRICS: &[Metric] = &[
         read: Read::Port(|port, out| out(&[], sum(port, |c| &c.retried))),
     },
     Metric {
+        name: "ringport_client_address_total",
+        kind: "counter",
+        help: "Attempts to connect to a pod under externalTrafficPolicy: Local, by the address that the pod sees.",
+        labels: &["seen"],
+        read: Read::Port(|port, out| {
+            let (client, node) = (sum(port, |c| &c.client_kept), sum(port, |c| &c.client_replaced));
+            if client + node > 0 {
+                out(&[("seen", "client")], client);
+                out(&[("seen", "node")], node);
+            }
+        }),
+    },
+    Metric {
         name: "ringport_connections_refused_total",
         kind: "counter",
         help: "Connections that reached no pod, by reason. Appears with the first connection.",

@@ -210,6 +210,7 @@ fn rows_are_named_and_labelled_as_they_are_written() {
     let endpoint = PerShard::<EndpointCounters>::new(1);
     port.of(0).accepted.add(1);
     port.of(0).datagrams.up.add(1);
+    port.of(0).client_kept.add(1);
     endpoint.of(0).connected.add(1);
     for metric in METRICS {
         let mut written = BTreeSet::new();

@@ -65,6 +65,14 @@ fn source(from: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
 /// The addresses on all interfaces, without IPv6 link-local ones: those cannot be bound without the
 /// name of an interface.
 pub fn all() -> io::Result<Vec<IpAddr>> {
+    Ok(networks()?.iter().map(IpNet::addr).collect())
+}
+
+/// The same with the networks that they are in: those of their netmasks.
+///
+/// # Errors
+/// As getifaddrs(3).
+pub fn networks() -> io::Result<Vec<IpNet>> {
     let mut list = std::ptr::null_mut();
     // SAFETY: `list` is a valid place for the pointer that getifaddrs writes.
     if unsafe { libc::getifaddrs(&raw mut list) } != 0 {
@@ -75,15 +83,21 @@ pub fn all() -> io::Result<Vec<IpAddr>> {
     // SAFETY: getifaddrs made a list that ends with null; each entry stays valid until freeifaddrs.
     while let Some(entry) = unsafe { next.as_ref() } {
         next = entry.ifa_next;
-        // SAFETY: ifa_addr is null or points to a socket address of the family that it names.
-        found.extend(unsafe { address_of(entry.ifa_addr) });
+        // SAFETY: both are null or point to a socket address of the family that they name.
+        let (address, mask) = unsafe { (address_of(entry.ifa_addr), address_of(entry.ifa_netmask)) };
+        found.extend(address.map(|address| network(address, mask)));
     }
     // SAFETY: `list` came from getifaddrs, is freed once, and nothing of it is used afterwards.
     unsafe {
         libc::freeifaddrs(list);
     }
-    found.retain(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()));
+    found.retain(|network| !matches!(network.addr(), IpAddr::V6(v6) if v6.is_unicast_link_local()));
     Ok(found)
+}
+
+/// An address with its network; alone in it where there is no mask.
+fn network(address: IpAddr, mask: Option<IpAddr>) -> IpNet {
+    mask.and_then(|mask| IpNet::with_netmask(address, mask).ok()).unwrap_or_else(|| IpNet::from(address))
 }
 
 /// # Safety
@@ -174,6 +188,7 @@ mod tests {
     fn this_machine_has_a_loopback_address_and_its_primary_ones_are_among_all() {
         let all = all().unwrap();
         assert!(all.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)), "{all:?}");
+        assert!(networks().unwrap().contains(&"127.0.0.1/8".parse().unwrap()), "{all:?}");
         for address in &all {
             assert!(is_own(*address), "{address}");
         }

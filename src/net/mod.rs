@@ -8,6 +8,8 @@ pub mod hold;
 mod hold_udp;
 pub mod machine;
 pub mod port_list;
+pub mod replies;
 pub mod routes;
 pub mod socket;
+pub mod transparent;
 pub mod udp;

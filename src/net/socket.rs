@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::transparent;
 use crate::limits;
 
 /// Options of connections, the same on both sides where nothing else is said.
@@ -67,12 +68,23 @@ fn listen_on(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// A socket to connect to a pod with.
+/// A socket to connect to a pod with, from the address of a client where one is given: see
+/// [`transparent::bind_as`]. Where that is refused it is an ordinary one.
 ///
 /// # Errors
 /// EMFILE, ENFILE, ENOBUFS, ENOMEM.
-pub fn towards(endpoint: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
-    let socket = stream_socket(endpoint)?;
+pub fn towards(
+    endpoint: SocketAddr,
+    source: Option<SocketAddr>,
+    options: &TcpOptions,
+) -> io::Result<OwnedFd> {
+    let mut socket = stream_socket(endpoint)?;
+    if let Some(client) = source
+        && let Err(error) = transparent::bind_as(&socket, client)
+    {
+        tracing::debug!(%client, %endpoint, %error, "the pod sees the address of this node");
+        socket = stream_socket(endpoint)?;
+    }
     set_connection_options(&socket, options)?;
     if let Some(timeout) = options.user_timeout {
         socket.set_tcp_user_timeout(Some(timeout))?;
@@ -133,6 +145,51 @@ pub fn unacknowledged(socket: &impl AsRawFd) -> usize {
     // SAFETY: SIOCOUTQ (= TIOCOUTQ) writes one int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+/// Copies the first bytes that wait, which stay. Zero is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock` when none wait; otherwise as recv(2).
+pub fn peek(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    use rustix::net::RecvFlags;
+    Ok(rustix::net::recv(socket, buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+}
+
+/// Takes `len` bytes that wait, at most 4 KiB, and forgets them.
+///
+/// # Errors
+/// As recv(2), and `UnexpectedEof` where fewer wait.
+pub fn take(socket: &impl AsFd, len: usize) -> io::Result<()> {
+    use rustix::net::RecvFlags;
+    let mut space = [0u8; limits::PROXY_HEADER_BYTES];
+    let mut left = space.get_mut(..len).ok_or(io::ErrorKind::InvalidInput)?;
+    while !left.is_empty() {
+        let (taken, _) = rustix::net::recv(socket, &mut *left, RecvFlags::DONTWAIT)?;
+        if taken == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        left = left.get_mut(taken..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// How many bytes have to wait before poll(2) says that it is readable (SO_RCVLOWAT); one is the default.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn wake_at(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)
+}
+
+pub(super) fn set_option(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the option takes an int, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(fd, level, option, (&raw const value).cast(), size_of::<i32>() as libc::socklen_t)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Accepts one waiting connection without waiting for one.
@@ -197,7 +254,7 @@ mod tests {
     fn a_socket_is_connecting_from_its_first_packet_to_the_answer() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let socket = towards(address, &TcpOptions::default()).unwrap();
+        let socket = towards(address, None, &TcpOptions::default()).unwrap();
         assert!(!is_connecting(&socket), "nothing was asked of it");
         // Loopback answers before connect(2) returns.
         let _ = SockRef::from(&socket).connect(&address.into());
@@ -211,7 +268,7 @@ mod tests {
         full.listen(0).unwrap();
         let address = full.local_addr().unwrap().as_socket().unwrap();
         let _first = TcpStream::connect(address).unwrap();
-        let socket = towards(address, &TcpOptions::default()).unwrap();
+        let socket = towards(address, None, &TcpOptions::default()).unwrap();
         let _ = SockRef::from(&socket).connect(&address.into());
         assert!(is_connecting(&socket));
     }

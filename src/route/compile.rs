@@ -14,7 +14,7 @@ use crate::route::frontends::{Claim, Claims, permitted, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
 use crate::route::local::HealthCheck;
 use crate::route::pick::{Affinity, Picker, Targets};
-use crate::route::port::{PortRoute, PortSettings, PortState};
+use crate::route::port::{PortRoute, PortSettings, PortState, ProxyRules};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 use crate::route::sources::Sources;
 use crate::route::usable::{Joined, Policies, join, usable};
@@ -147,7 +147,9 @@ impl Compiler {
             *count = count.saturating_sub(old) + new;
         }
         if let Some(service) = world.services.get(name) {
-            let problems: Vec<Problem> = not_served(service).chain(new.problems.iter().cloned()).collect();
+            let address = client_address(service, self.options.not_transparent.as_deref());
+            let problems: Vec<Problem> =
+                not_served(service).chain(address).chain(new.problems.iter().cloned()).collect();
             if !problems.is_empty() {
                 self.problems.insert(name.clone(), problems);
             }
@@ -207,8 +209,11 @@ impl Compiler {
                 let (outside, inside) = (lists.of(kind, key.address), lists.for_node(kind, key.address));
                 let (targets, from_node) = (cache.get(outside), cache.get(inside));
                 let sources = clients.of(service, key.address);
+                let keeps_client =
+                    service.external_policy == TrafficPolicy::Local && kind != FrontendKind::ClusterIp;
                 let (port, serving) = (route.clone(), serving.clone());
-                let frontend = Frontend { key, kind, port, targets, from_node, sources, serving };
+                let frontend =
+                    Frontend { key, kind, port, targets, from_node, keeps_client, sources, serving };
                 let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
@@ -229,6 +234,7 @@ impl Compiler {
             idle_timeout: service.idle_timeout.or(defaults.idle_timeout),
             udp_timeout: service.udp_timeout.or(defaults.udp_timeout),
             udp_stream_timeout: service.udp_stream_timeout.or(defaults.udp_stream_timeout),
+            proxy: ProxyRules { send: service.proxy_protocol, accept: service.accept_proxy_protocol.clone() },
         };
         let name = ServicePortName {
             service: service.key.clone(),
@@ -292,6 +298,25 @@ fn not_served(service: &Service) -> impl Iterator<Item = Problem> {
     })
 }
 
+/// A warning where pods expect the addresses of clients, and see another.
+fn client_address(service: &Service, not_transparent: Option<&str>) -> Option<Problem> {
+    let why = not_transparent?;
+    let told = service.external_policy == TrafficPolicy::Cluster || service.proxy_protocol.is_some();
+    (is_external(service) && !told).then(|| Problem {
+        object: Some(format!("Service {}", service.key)),
+        field: Some("spec.externalTrafficPolicy".to_owned()),
+        hint: Some("docs/client-address.md has the ways in which a pod learns its client".to_owned()),
+        ..Problem::warning(format!("pods see the address of this node instead of the client's: {why}"))
+    })
+}
+
+/// Whether it has frontends that external traffic reaches.
+fn is_external(service: &Service) -> bool {
+    service.ports.iter().any(|port| port.node_port.is_some())
+        || !service.external_ips.is_empty()
+        || !service.load_balancer_ips.is_empty()
+}
+
 fn picker(service: &Service, route: &PortRoute) -> Picker {
     Picker {
         algorithm: service.algorithm,
@@ -304,7 +329,7 @@ fn picker(service: &Service, route: &PortRoute) -> Picker {
 fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> {
     let mut claims = old.claims.iter().map(|claim| &claim.frontend);
     let same = |f: &&Arc<Frontend>| {
-        (f.key, f.kind) == (new.key, new.kind)
+        (f.key, f.kind, f.keeps_client) == (new.key, new.kind, new.keeps_client)
             && Arc::ptr_eq(&f.port, &new.port)
             && Arc::ptr_eq(&f.targets, &new.targets)
             && Arc::ptr_eq(&f.from_node, &new.from_node)

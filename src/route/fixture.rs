@@ -39,6 +39,8 @@ pub(crate) fn service(service: &str, node_port: u16, age_rank: u64) -> Service {
         idle_timeout: None,
         udp_timeout: None,
         udp_stream_timeout: None,
+        proxy_protocol: None,
+        accept_proxy_protocol: Arc::default(),
     }
 }
 

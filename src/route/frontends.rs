@@ -32,6 +32,8 @@ pub struct CompileOptions {
     pub permits: Permits,
     /// For Services that say nothing of their own.
     pub defaults: PortSettings,
+    /// Why pods do not see the addresses of clients; `None` where they do.
+    pub not_transparent: Option<String>,
 }
 
 /// The frontends of one port of a Service, each once: where one address has two roles, the first of

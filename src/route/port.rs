@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::metrics::counters::{PerShard, PortStats};
 use crate::route::affinity::Ledger;
 use crate::route::endpoint::Endpoint;
-use crate::types::{ClientAddr, EndpointAddr, Refusal, ServicePortName};
-
+use crate::types::{ClientAddr, EndpointAddr, ProxyVersion, Refusal, ServicePortName};
 /// What all frontends of one service port share, in one snapshot.
 #[derive(Debug)]
 pub struct PortRoute {
@@ -26,14 +27,33 @@ pub struct PortRoute {
     pub udp_timeout: Option<Duration>,
     /// Overrides `--conntrack-udp-timeout-stream`.
     pub udp_stream_timeout: Option<Duration>,
+    /// What it does with PROXY headers.
+    pub proxy: ProxyRules,
     /// Its counters.
     pub stats: PortStats,
     /// What the next snapshot's route of this port shares.
     pub state: Arc<PortState>,
 }
 
+/// What a Service does with PROXY headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyRules {
+    /// The header that its pods get.
+    pub send: Option<ProxyVersion>,
+    /// The peers that have to send one, and are believed; where it is empty nobody's first bytes are looked at.
+    pub accept: Arc<[IpNet]>,
+}
+
+impl ProxyRules {
+    /// Whether this peer has to send a header.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.accept.iter().any(|cidr| cidr.contains(&peer))
+    }
+}
+
 /// The settings of a service port that come from its Service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSettings {
     /// See [`PortRoute::max_connections`].
     pub max_connections: Option<u32>,
@@ -45,6 +65,8 @@ pub struct PortSettings {
     pub udp_timeout: Option<Duration>,
     /// See [`PortRoute::udp_stream_timeout`].
     pub udp_stream_timeout: Option<Duration>,
+    /// See [`PortRoute::proxy`].
+    pub proxy: ProxyRules,
 }
 
 impl PortRoute {
@@ -57,6 +79,7 @@ impl PortRoute {
             idle_timeout: settings.idle_timeout,
             udp_timeout: settings.udp_timeout,
             udp_stream_timeout: settings.udp_stream_timeout,
+            proxy: settings.proxy,
             stats: state.stats.clone(),
             state,
         }
@@ -70,6 +93,7 @@ impl PortRoute {
             idle_timeout: self.idle_timeout,
             udp_timeout: self.udp_timeout,
             udp_stream_timeout: self.udp_stream_timeout,
+            proxy: self.proxy.clone(),
         }
     }
 
@@ -79,38 +103,57 @@ impl PortRoute {
     /// # Errors
     /// [`Refusal::ServiceLimit`] or [`Refusal::ClientLimit`].
     pub fn try_admit(&self, client: ClientAddr) -> Result<Admission, Refusal> {
+        let mut admission = self.try_enter()?;
+        admission.settle(self, client)?;
+        Ok(admission)
+    }
+
+    /// The first half of [`PortRoute::try_admit`], where it is not known yet whose session it will be.
+    ///
+    /// # Errors
+    /// [`Refusal::ServiceLimit`]
+    pub fn try_enter(&self) -> Result<Admission, Refusal> {
         if self.max_connections.is_none() && self.max_connections_per_client.is_none() {
-            return Ok(Admission { _seat: None });
+            return Ok(Admission { seat: None });
         }
         let max = self.max_connections.unwrap_or(u32::MAX);
         let one_more = |n: u32| (n < max).then_some(n + 1);
         let taken = self.state.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.map_err(|_| Refusal::ServiceLimit)?;
-        let mut seat = Seat { state: self.state.clone(), client: None };
-        if let Some(max) = self.max_connections_per_client {
-            let client = client.0.ip().to_canonical();
-            let mut clients = lock(&seat.state.clients);
-            let sessions = clients.entry(client).or_insert(0);
-            if *sessions >= max {
-                // Zero is possible for a new entry under a limit of zero.
-                if *sessions == 0 {
-                    clients.remove(&client);
-                }
-                drop(clients);
-                return Err(Refusal::ClientLimit);
-            }
-            *sessions += 1;
-            drop(clients);
-            seat.client = Some(client);
-        }
-        Ok(Admission { _seat: Some(seat) })
+        Ok(Admission { seat: Some(Seat { state: self.state.clone(), client: None }) })
     }
 }
 
 /// A session's place under the limits of its Service, given back on drop.
 #[derive(Debug)]
 pub struct Admission {
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
+}
+
+impl Admission {
+    /// The second half of [`PortRoute::try_admit`].
+    ///
+    /// # Errors
+    /// [`Refusal::ClientLimit`]
+    pub fn settle(&mut self, port: &PortRoute, client: ClientAddr) -> Result<(), Refusal> {
+        let (Some(seat), Some(max)) = (&mut self.seat, port.max_connections_per_client) else {
+            return Ok(());
+        };
+        let client = client.0.ip().to_canonical();
+        let mut clients = lock(&seat.state.clients);
+        let sessions = clients.entry(client).or_insert(0);
+        if *sessions >= max {
+            // Zero is possible for a new entry under a limit of zero.
+            if *sessions == 0 {
+                clients.remove(&client);
+            }
+            return Err(Refusal::ClientLimit);
+        }
+        *sessions += 1;
+        drop(clients);
+        seat.client = Some(client);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -225,7 +268,7 @@ mod tests {
     #[test]
     fn without_limits_admission_costs_nothing() {
         let route = route(PortSettings::default());
-        assert!(route.try_admit(client("10.0.0.1")).unwrap()._seat.is_none());
+        assert!(route.try_admit(client("10.0.0.1")).unwrap().seat.is_none());
         assert_eq!(Arc::strong_count(&route.state), 1);
     }
 

@@ -110,6 +110,8 @@ pub struct Frontend {
     /// Where those go that the node itself makes: under `externalTrafficPolicy: Local` the Cluster list, as with
     /// kube-proxy; else the same as `targets`.
     pub from_node: Arc<Targets>,
+    /// Whether the pods of `targets` are to see the addresses of clients: `externalTrafficPolicy: Local`.
+    pub keeps_client: bool,
     /// Who may connect: whoever is in all of these; for most there are none.
     pub sources: Vec<Arc<Sources>>,
     /// For UDP: the endpoints that keep the flows they have, sorted: all that are serving, of any policy and

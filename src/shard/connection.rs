@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::connect::{Connected, connect};
+use super::connect::{Caller, Connected, connect};
+use super::proxy::{self, Guard, Header};
 use super::relay::{Ending, relay};
 use super::run::Shard;
 use crate::clock;
@@ -45,23 +46,27 @@ fn begin(shard: &Shard, frontend: &Frontend) {
 
 async fn serve(shard: Rc<Shard>, frontend: Arc<Frontend>, client: OwnedFd) {
     let mut session = Session::new(&shard, &frontend);
-    let outcome = match session.admit(&client) {
-        Err(refusal) => Err(refusal),
-        Ok(()) => connect(&shard, &frontend, session.client, &client).await,
-    };
-    match outcome {
+    match session.reach(&client).await {
         Err(refusal) => {
             session.log(&client, Outcome::Refused(refusal));
             socket::reset(client);
         }
-        Ok(connected) => {
+        Ok((connected, guard)) => {
             session.connected(&connected);
-            let ending = relay(&shard, &frontend.port, &connected.endpoint, &client, &connected.socket).await;
+            let ending =
+                relay(&shard, &frontend.port, &connected.endpoint, &client, &connected.socket, guard).await;
             session.ended(&ending);
             session.log(&client, Outcome::Ended(ending.reason));
             ending.close(&shard.ring, client, connected.socket);
         }
     }
+}
+
+/// What an admitted client begins with.
+struct Start {
+    /// What the pod gets before the first byte of the client.
+    preamble: Vec<u8>,
+    guard: Guard,
 }
 
 /// What is known of a connection beside its sockets. Dropping it is the end of the accounting (S1).
@@ -93,14 +98,46 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Learns who the client is, and takes a place for it.
-    fn admit(&mut self, client: &OwnedFd) -> Result<(), Refusal> {
+    /// Admits the client and connects it to a pod. The guard is for its first bytes.
+    async fn reach(&mut self, client: &OwnedFd) -> Result<(Connected, Guard), Refusal> {
+        let Start { preamble, guard } = self.admit(client).await?;
+        let caller = Caller { client: self.client, socket: client, preamble: &preamble };
+        let connected = connect(self.shard, self.frontend, &caller).await?;
+        Ok((connected, guard))
+    }
+
+    /// Learns who the client is, and takes a place for it. Waiting for a header takes a place of the Service.
+    async fn admit(&mut self, client: &OwnedFd) -> Result<Start, Refusal> {
+        let port = &self.frontend.port;
         self.client = ClientAddr(socket::peer(client).map_err(|_| Refusal::ClientGone)?);
-        if !self.frontend.admits(self.client, addresses::is_own) {
+        let trusted = port.proxy.trusts(self.client.0.ip());
+        if !trusted && !self.frontend.admits(self.client, addresses::is_own) {
             return Err(Refusal::SourceRange);
         }
-        self.admission = Some(self.frontend.port.try_admit(self.client)?);
-        Ok(())
+        let mut admission = port.try_enter()?;
+        let told = if trusted { Some(Box::pin(proxy::receive(self.shard, client)).await?) } else { None };
+        if let Some(Header::Proxied { source, .. }) = told {
+            self.client = ClientAddr(source);
+            if !self.frontend.admits(self.client, addresses::is_own) {
+                return Err(Refusal::SourceRange);
+            }
+        }
+        admission.settle(port, self.client)?;
+        self.admission = Some(admission);
+        // Who may not send a header is watched.
+        let guard =
+            if told.is_some() || port.proxy.accept.is_empty() { Guard::default() } else { Guard::watching() };
+        Ok(Start { preamble: self.preamble(told, client), guard })
+    }
+
+    /// What the pod gets before the first byte of the client.
+    fn preamble(&self, told: Option<Header>, client: &OwnedFd) -> Vec<u8> {
+        let Some(version) = self.frontend.port.proxy.send else { return Vec::new() };
+        let header = told.or_else(|| {
+            let destination = socket::local(client).ok()?;
+            Some(Header::Proxied { source: self.client.0, destination })
+        });
+        proxy::write(header.unwrap_or(Header::Local), version)
     }
 
     fn connected(&mut self, connected: &Connected) {

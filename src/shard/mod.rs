@@ -11,14 +11,16 @@
 //! - **S2** No error of accept ends or spins an accept loop.
 //! - **S3** A listener that closes first serves what waits in its queue.
 //! - **S4** A new connection uses the newest snapshot that its shard has seen; a running one needs none.
-//! - **S5** A connect is retried only while no byte of the client has been sent to a pod.
+//! - **S5** A connect is retried only while no byte of the client has been sent to a pod. A PROXY header is ours.
 
 mod accept;
 mod connect;
 mod connection;
 mod listeners;
+mod proxy;
 mod relay;
 mod run;
+mod source;
 mod udp;
 
 use std::io;
@@ -29,6 +31,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use rustix::event::EventfdFlags;
 
 use crate::limits;
+use crate::net::replies::Families;
 use crate::net::socket::TcpOptions;
 use crate::route::plane::Plane;
 pub use udp::Timeouts as UdpTimeouts;
@@ -54,6 +57,8 @@ pub struct Options {
     pub splice: bool,
     /// Pipes for splicing, per shard.
     pub pipes: usize,
+    /// Where pods on this node can answer to the addresses of clients.
+    pub transparent: Families,
 }
 
 impl Default for Options {
@@ -68,6 +73,7 @@ impl Default for Options {
             tcp: TcpOptions::default(),
             splice: true,
             pipes: limits::PIPES_PER_SHARD,
+            transparent: Families::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::listeners::Listeners;
 use super::relay::Backlog;
+use super::source::Nearby;
 use super::udp::Udp;
 use super::{Options, accept};
 use crate::clock::{self, OncePerSecond};
@@ -36,6 +37,8 @@ pub(super) struct Shard {
     pub(super) reserve: RefCell<Option<OwnedFd>>,
     /// For warnings that clients can cause.
     pub(super) log_gate: OncePerSecond,
+    /// For pods that are to see their client's address.
+    pub(super) nearby: RefCell<Nearby>,
     snapshot: RefCell<Cache<PlaneSnapshot, Arc<RoutingSnapshot>>>,
 }
 
@@ -68,6 +71,7 @@ pub(super) async fn run(
         stopping: Cell::new(false),
         reserve: RefCell::new(accept::reserve()),
         log_gate: OncePerSecond::default(),
+        nearby: RefCell::default(),
         snapshot: RefCell::new(Cache::new(PlaneSnapshot(plane.clone()))),
         ring: ring.clone(),
         plane,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::source_ranges;
 use crate::k8s::field::{FieldProblem, nearest};
 use crate::k8s::model::Algorithm;
+use crate::types::ProxyVersion;
 
 const PREFIX: &str = "ringport.io/";
 const ALGORITHM: &str = "ringport.io/algorithm";
@@ -20,11 +21,15 @@ const UDP_TIMEOUT: &str = "ringport.io/udp-timeout";
 const UDP_STREAM_TIMEOUT: &str = "ringport.io/udp-stream-timeout";
 /// Written by ringport into what it shows of a file; it means nothing when it comes back.
 const FILE: &str = super::super::meta::FILE_ANNOTATION;
-const KNOWN: [&str; 7] = [
+const PROXY_PROTOCOL: &str = "ringport.io/proxy-protocol";
+const ACCEPT_PROXY_PROTOCOL: &str = "ringport.io/accept-proxy-protocol";
+const KNOWN: [&str; 9] = [
+    ACCEPT_PROXY_PROTOCOL,
     ALGORITHM,
     IDLE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_CLIENT,
+    PROXY_PROTOCOL,
     SOURCE_RANGES,
     UDP_STREAM_TIMEOUT,
     UDP_TIMEOUT,
@@ -44,6 +49,8 @@ pub(super) struct Wishes {
     pub(super) max_connections: Option<u32>,
     pub(super) max_connections_per_client: Option<u32>,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) proxy_protocol: Option<ProxyVersion>,
+    pub(super) accept_proxy_protocol: Arc<[IpNet]>,
     pub(super) source_ranges: Arc<[IpNet]>,
     pub(super) udp_timeout: Option<Duration>,
     pub(super) udp_stream_timeout: Option<Duration>,
@@ -64,6 +71,9 @@ pub(super) fn read(
             MAX_CONNECTIONS_PER_CLIENT => set(&mut wishes.max_connections_per_client, limit(&field, value)),
             FILE => None,
             IDLE_TIMEOUT => set(&mut wishes.idle_timeout, timeout(&field, value)),
+            PROXY_PROTOCOL => set(&mut wishes.proxy_protocol, proxy_version(&field, value)),
+            ACCEPT_PROXY_PROTOCOL => set(&mut wishes.accept_proxy_protocol, ranges(&field, value))
+                .or_else(|| believes_everyone(&field, &wishes.accept_proxy_protocol)),
             SOURCE_RANGES => set(&mut wishes.source_ranges, ranges(&field, value)),
             UDP_TIMEOUT => set(&mut wishes.udp_timeout, some_time(&field, value)),
             UDP_STREAM_TIMEOUT => set(&mut wishes.udp_stream_timeout, some_time(&field, value)),
@@ -99,6 +109,20 @@ fn limit(field: &str, value: &str) -> Result<Option<u32>, FieldProblem> {
 fn timeout(field: &str, value: &str) -> Result<Option<Duration>, FieldProblem> {
     let rule = "must be a time such as 30s, 5m or 1h, or 0 for never";
     duration(value).map(Some).ok_or_else(|| FieldProblem::invalid(field, value, rule))
+}
+
+fn proxy_version(field: &str, value: &str) -> Result<Option<ProxyVersion>, FieldProblem> {
+    match value {
+        "v1" => Ok(Some(ProxyVersion::V1)),
+        "v2" => Ok(Some(ProxyVersion::V2)),
+        _ => Err(FieldProblem::unsupported(field, value, &["v1", "v2"])),
+    }
+}
+
+fn believes_everyone(field: &str, cidrs: &[IpNet]) -> Option<FieldProblem> {
+    let all = cidrs.iter().find(|cidr| cidr.prefix_len() == 0)?;
+    let problem = FieldProblem::warning(field, format!("with {all} every client may say that it is another"));
+    Some(problem.with_hint("name only the proxies in front of this Service"))
 }
 
 /// CIDRs joined by commas; an address is the CIDR of itself.
@@ -167,6 +191,8 @@ mod tests {
             (MAX_CONNECTIONS, "100"),
             (MAX_CONNECTIONS_PER_CLIENT, "4294967295"),
             (IDLE_TIMEOUT, "5m"),
+            (PROXY_PROTOCOL, "v2"),
+            (ACCEPT_PROXY_PROTOCOL, "192.0.2.9/24, 2001:db8::/64,192.0.2.1"),
             (SOURCE_RANGES, "192.0.2.9/24, 2001:db8::/64,192.0.2.1"),
             (UDP_TIMEOUT, "500ms"),
             (UDP_STREAM_TIMEOUT, "5m"),
@@ -180,6 +206,10 @@ mod tests {
                 max_connections: Some(100),
                 max_connections_per_client: Some(u32::MAX),
                 idle_timeout: Some(Duration::from_secs(300)),
+                proxy_protocol: Some(ProxyVersion::V2),
+                accept_proxy_protocol: ["192.0.2.0/24", "2001:db8::/64", "192.0.2.1/32"]
+                    .map(|cidr| cidr.parse().unwrap())
+                    .into(),
                 source_ranges: ["192.0.2.0/24", "2001:db8::/64", "192.0.2.1/32"]
                     .map(|cidr| cidr.parse().unwrap())
                     .into(),
@@ -218,6 +248,8 @@ mod tests {
             (MAX_CONNECTIONS, "0"),
             (MAX_CONNECTIONS_PER_CLIENT, "many"),
             (IDLE_TIMEOUT, "30"),
+            (PROXY_PROTOCOL, "2"),
+            (ACCEPT_PROXY_PROTOCOL, "192.0.2.0/33"),
             (SOURCE_RANGES, "192.0.2.0/24,"),
             (UDP_TIMEOUT, "0"),
             ("ringport.io/idletimeout", "30s"),
@@ -227,6 +259,8 @@ mod tests {
         assert_eq!(
             texts,
             [
+                "metadata.annotations[ringport.io/accept-proxy-protocol]: Invalid value: \"192.0.2.0/33\": must be \
+             CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
                 "metadata.annotations[ringport.io/algorithm]: Unsupported value: \"least-conections\": supported \
              values: \"least-connections\", \"maglev\", \"random\", \"round-robin\"",
                 "metadata.annotations[ringport.io/idle-timeout]: Invalid value: \"30\": must be a time such as \
@@ -236,13 +270,26 @@ mod tests {
              between 1 and 4294967295",
                 "metadata.annotations[ringport.io/max-connections-per-client]: Invalid value: \"many\": must be \
              a number between 1 and 4294967295",
+                "metadata.annotations[ringport.io/proxy-protocol]: Unsupported value: \"2\": supported values: \
+             \"v1\", \"v2\"",
                 "metadata.annotations[ringport.io/source-ranges]: Invalid value: \"192.0.2.0/24,\": must be \
              CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64",
                 "metadata.annotations[ringport.io/udp-timeout]: Invalid value: \"0\": must be a time such as \
              500ms, 30s or 5m",
             ]
         );
-        assert_eq!(problems[2].severity, Severity::Warning);
-        assert_eq!(problems[2].hint.as_deref(), Some("did you mean ringport.io/idle-timeout?"));
+        assert_eq!(problems[3].severity, Severity::Warning);
+        assert_eq!(problems[3].hint.as_deref(), Some("did you mean ringport.io/idle-timeout?"));
+    }
+
+    #[test]
+    fn trusting_everybody_is_taken_and_warned_of() {
+        for value in ["0.0.0.0/0", "192.0.2.0/24,::/0", ""] {
+            let (wishes, problems) = parse(&[(ACCEPT_PROXY_PROTOCOL, value)]);
+            assert_eq!(problems.len(), 1, "{value}");
+            assert_eq!(wishes.accept_proxy_protocol.is_empty(), value.is_empty());
+            let wanted = if value.is_empty() { Severity::Error } else { Severity::Warning };
+            assert_eq!(problems[0].severity, wanted, "{value}");
+        }
     }
 }

@@ -66,6 +66,8 @@ pub fn live(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Live {
         trusted: false,
         udp_timeout: wishes.udp_timeout,
         udp_stream_timeout: wishes.udp_stream_timeout,
+        proxy_protocol: wishes.proxy_protocol,
+        accept_proxy_protocol: wishes.accept_proxy_protocol,
         health_check_node_port: health_check_node_port(spec),
         affinity: match spec.session_affinity.as_deref() {
             Some("ClientIP") => Some(affinity(spec).unwrap_or(DEFAULT_AFFINITY)),

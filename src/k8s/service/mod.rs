@@ -157,6 +157,8 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
             idle_timeout: wishes.idle_timeout,
             udp_timeout: wishes.udp_timeout,
             udp_stream_timeout: wishes.udp_stream_timeout,
+            proxy_protocol: wishes.proxy_protocol,
+            accept_proxy_protocol: wishes.accept_proxy_protocol,
         },
         node_ports: ports.iter().map(|port| port.node_port.unwrap_or(0)).collect(),
         wants_node_ports: allocate,

@@ -330,9 +330,10 @@ fn a_service_that_says_nothing_gets_the_limits_of_the_options() {
         max_connections_per_client: Some(3),
         idle_timeout: Some(Duration::from_secs(9)),
         udp_timeout: Some(Duration::from_secs(10)),
-        udp_stream_timeout: None,
+        ..PortSettings::default()
     };
-    let mut compiler = with_options(CompileOptions { defaults, ..CompileOptions::default() });
+    let mut compiler =
+        with_options(CompileOptions { defaults: defaults.clone(), ..CompileOptions::default() });
     let own = Service { max_connections: Some(10), ..service("own", 30081, 1) };
     let compiled = compiler.compile(&world().with(service("plain", 30080, 0)).with(own));
     assert_eq!(frontend(&compiled, "TCP *:30080").port.settings(), defaults);

@@ -27,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use super::proxy::Guard;
 use super::run::Shard;
 use crate::net::socket;
 use crate::ring::Ring;
@@ -71,11 +72,12 @@ pub(super) async fn relay(
     pod: &Endpoint,
     client: &OwnedFd,
     endpoint: &OwnedFd,
+    guard: Guard,
 ) -> Ending {
     let state = Cell::new(State::Open);
     let (port_stats, pod_stats) = (port.stats.of(shard.index), pod.stats.of(shard.index));
-    let up = Flow::new(Direction::Up, port_stats, pod_stats, &state);
-    let down = Flow::new(Direction::Down, port_stats, pod_stats, &state);
+    let up = Flow::new(Direction::Up, port_stats, pod_stats, &state, guard);
+    let down = Flow::new(Direction::Down, port_stats, pod_stats, &state, Guard::default());
     let (reason, resets) = {
         let mut upwards = Wire::new(shard, client, endpoint, &up);
         let mut downwards = Wire::new(shard, endpoint, client, &down);
@@ -227,10 +229,17 @@ where
 /// Which sides are reset after a side has broken, when `other` is the other one. One that has failed only here
 /// is alive, and would take a FIN for the end of a whole stream.
 fn resets_after(reason: EndReason, other: Side) -> Resets {
-    if reason == EndReason::LocalError { Resets::Both } else { Resets::Only(other) }
+    if matches!(reason, EndReason::LocalError | EndReason::ProxyHeader) {
+        Resets::Both
+    } else {
+        Resets::Only(other)
+    }
 }
 
 fn reason_of(side: Side, error: &io::Error) -> EndReason {
+    if Guard::is_refusal(error) {
+        return EndReason::ProxyHeader;
+    }
     let local = matches!(
         error.raw_os_error(),
         Some(libc::ENOMEM | libc::ENOBUFS | libc::EMFILE | libc::ENFILE | libc::EPROTO)

@@ -15,12 +15,15 @@ use super::pump::{self, Bytes, Got, Line};
 use crate::limits;
 use crate::metrics::counters::{EndpointCounters, PortCounters};
 use crate::ring::{Chunk, Pipe, Received, Receives};
+use crate::shard::proxy::Guard;
 use crate::shard::run::Shard;
 use crate::types::Direction;
 
 /// What one direction has moved.
 pub(super) struct Flow<'a> {
     direction: Direction,
+    /// Of the source's first bytes.
+    guard: Guard,
     accepted: Cell<u64>,
     delivered: Cell<u64>,
     /// The error number with which the source has broken.
@@ -48,9 +51,10 @@ impl<'a> Flow<'a> {
         port: &'a PortCounters,
         endpoint: &'a EndpointCounters,
         state: &'a Cell<State>,
+        guard: Guard,
     ) -> Self {
         let (accepted, delivered) = (Cell::new(0), Cell::new(0));
-        Self { direction, accepted, delivered, source_fault: Cell::new(None), port, endpoint, state }
+        Self { direction, guard, accepted, delivered, source_fault: Cell::new(None), port, endpoint, state }
     }
 
     /// Bytes handed to the sink's socket.
@@ -125,6 +129,10 @@ impl<'a> Line for Wire<'a> {
     type Held = Held<'a>;
 
     async fn receive(&mut self) -> io::Result<Got<Chunk>> {
+        if self.flow.guard.is_watching() {
+            // Boxed: few Services ask for it.
+            Box::pin(self.flow.guard.wait(self.shard, self.from)).await?;
+        }
         let received = std::future::poll_fn(|context| {
             self.receives.spare(self.shard.backlog.is_used_up());
             self.receives.poll_next(context)

@@ -50,6 +50,11 @@ impl Metrics {
         self.sum("ringport_connections_retried_total", &[])
     }
 
+    /// Attempts to connect to pods that were to see their client, by what they saw: `client` or `node`.
+    pub(crate) fn seen(&self, what: &str) -> u64 {
+        self.sum("ringport_client_address_total", &[&format!("seen=\"{what}\"")])
+    }
+
     pub(crate) fn active(&self) -> u64 {
         self.sum("ringport_connections_active", &[])
     }

@@ -291,6 +291,11 @@ impl Session {
         self.0[key].as_u64().unwrap_or_else(|| panic!("no {key} in {}", self.0))
     }
 
+    /// Who connected.
+    pub(crate) fn client(&self) -> &str {
+        self.0["client"].as_str().unwrap_or_else(|| panic!("no client in {}", self.0))
+    }
+
     /// Bytes delivered to the pod and to the client, and bytes lost.
     pub(crate) fn bytes(&self) -> (u64, u64, u64) {
         (self.number("bytes_up"), self.number("bytes_down"), self.number("bytes_lost"))
