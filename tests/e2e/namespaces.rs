@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::harness::client::{ask, ask_from};
 use crate::harness::manifest::pod;
+use crate::harness::metrics::Metrics;
 use crate::harness::netns::{CLIENT, Host, Lab, Lan, NODE, OTHER_CLIENT, POD, pod_ip};
 use crate::harness::process::Ringport;
 use crate::harness::rig::web;
@@ -44,8 +45,8 @@ fn ringport_on_one_host_joins_a_client_on_another_with_a_pod_on_a_third() {
         let node = SocketAddr::new(node.parse().unwrap(), node_port);
         assert_eq!(lab.client.run(|| ask(node)).unwrap(), "pod");
     }
-    let metrics = lab.node.run(|| ringport.until_metrics("both are over", |m| m.ended("complete") == 2));
-    assert_eq!(metrics.active(), 0);
+    let over = |metrics: &Metrics| metrics.ended("complete") == 2 && metrics.active() == 0;
+    lab.node.run(|| ringport.until_metrics("both are over", over));
 }
 
 #[test]
