@@ -23,6 +23,8 @@ pub(super) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,app
 pub(super) struct Api {
     client: Client,
     pub(super) namespace: String,
+    /// Whether the command line names it, so that objects may be in no other.
+    required: bool,
 }
 
 /// The body of a request.
@@ -32,9 +34,22 @@ pub(super) struct Content<'a> {
 }
 
 impl Api {
-    pub(super) fn new(client: Client, namespace: Option<&str>) -> Self {
-        let namespace = namespace.unwrap_or(client.default_namespace()).to_owned();
-        Self { client, namespace }
+    pub(super) fn new(client: Client, namespace: Option<String>) -> Self {
+        let required = namespace.is_some();
+        let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+        Self { client, namespace, required }
+    }
+
+    /// The namespace of an object that says this one, or none.
+    pub(super) fn namespace_of<'a>(&'a self, said: Option<&'a str>) -> Result<&'a str, Failure> {
+        match said.filter(|said| !said.is_empty()) {
+            Some(said) if self.required && said != self.namespace => Err(Failure::Said(format!(
+                "error: the namespace from the provided object {said:?} does not match the namespace {:?}. You must \
+                 pass '--namespace={said}' to perform this operation.",
+                self.namespace
+            ))),
+            said => Ok(said.unwrap_or(&self.namespace)),
+        }
     }
 
     /// The path of a kind, in a namespace or in all, and of one object of it.

@@ -197,7 +197,7 @@ fn chosen(matches: &ArgMatches) -> Result<Chosen, String> {
     }
     let wanted = wish(matches)?;
     if wanted.names.is_empty() && wanted.labels.is_none() && !wanted.all {
-        return Err("error: resource(s) were provided, but no name was specified".to_owned());
+        return Err("resource(s) were provided, but no name was specified".to_owned());
     }
     Ok(Chosen::Named(wanted))
 }
@@ -226,7 +226,7 @@ fn wish(matches: &ArgMatches) -> Result<Wanted, String> {
     };
     let mut words = matches.get_many::<String>("what").into_iter().flatten().peekable();
     let Some(first) = words.next() else {
-        return Err("error: say which kind: services, endpointslices, pods, …".to_owned());
+        return Err("say which kind: services, endpointslices, pods, …".to_owned());
     };
     match first.split_once('/') {
         Some((kind, name)) => {
@@ -238,9 +238,7 @@ fn wish(matches: &ArgMatches) -> Result<Wanted, String> {
                         wanted.names.push(name.to_owned())
                     }
                     _ => {
-                        return Err(format!(
-                            "error: {word}: name objects of one kind at a time, each as {first}"
-                        ));
+                        return Err(format!("{word}: name objects of one kind at a time, each as {first}"));
                     }
                 }
             }
@@ -272,7 +270,7 @@ fn known(word: &str) -> Result<Resource, String> {
             || info.qualified() == lower
     };
     let found = RESOURCES.iter().find(|info| is(info)).map(|info| info.resource);
-    found.ok_or_else(|| format!("error: the server doesn't have a resource type {word:?}"))
+    found.ok_or_else(|| format!("the server doesn't have a resource type {word:?}"))
 }
 
 #[cfg(test)]

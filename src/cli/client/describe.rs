@@ -11,9 +11,12 @@ use serde_json::Value;
 
 use super::api::{Api, JSON};
 use super::args::Wanted;
-use super::{Failure, get, print, tabs};
+use super::{Failure, get, print};
 use crate::k8s::resource::Resource;
-use crate::k8s::table::human_duration;
+use crate::k8s::table::{Tabs, human_duration};
+
+/// Annotations that are longer stand on lines of their own, cut.
+const ANNOTATION: usize = 140;
 
 /// Endpoints that are named before it says how many more there are.
 const NAMED: usize = 3;
@@ -28,7 +31,18 @@ pub(super) async fn describe(api: &Api, wanted: &Wanted) -> Result<(), Failure> 
     }
     let mut services: Vec<Service> = Vec::new();
     for (_, path, query) in get::parts(api, wanted) {
-        let object = api.get(&path, &query, JSON).await?;
+        let object = match api.get(&path, &query, JSON).await {
+            Ok(object) => object,
+            Err(failure) if failure.is_not_found() => {
+                let found = named_like(api, path.rsplit('/').next().unwrap_or_default()).await?;
+                if found.is_empty() {
+                    return Err(failure);
+                }
+                services.extend(found);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         match object.get("items") {
             Some(_) => services.extend(items(&object)),
             None => services.extend(serde_json::from_value::<Service>(object).ok()),
@@ -45,6 +59,14 @@ pub(super) async fn describe(api: &Api, wanted: &Wanted) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Those whose names begin so: what is described need not be written out.
+async fn named_like(api: &Api, start: &str) -> Result<Vec<Service>, Failure> {
+    let list = api.get(&Api::path(Resource::Services, Some(&api.namespace), None), &[], JSON).await?;
+    let mut services: Vec<Service> = items(&list);
+    services.retain(|service| service.metadata.name.as_deref().is_some_and(|name| name.starts_with(start)));
+    Ok(services)
+}
+
 async fn one(api: &Api, service: &Service, now: i64) -> Result<String, Failure> {
     let metadata = &service.metadata;
     let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref().unwrap_or_default());
@@ -58,9 +80,13 @@ async fn one(api: &Api, service: &Service, now: i64) -> Result<String, Failure> 
     );
     let path = Api::path(Resource::Events, namespace, None);
     let events = api.get(&path, &[("fieldSelector", &object)], JSON).await?;
-    let mut text = tabs::DETAILS.align(&lines(service, &items(&slices)));
-    text.push_str(&described_events(items(&events), now));
-    Ok(text)
+    let mut lines = lines(service, &items(&slices));
+    let events: Vec<Event> = items(&events);
+    if events.is_empty() {
+        lines.push(vec!["Events:".to_owned(), "<none>".to_owned()]);
+        return Ok(Tabs::DETAILS.align(&lines));
+    }
+    Ok(Tabs::DETAILS.align(&lines) + &described_events(events, now))
 }
 
 /// Seconds since 1970.
@@ -83,7 +109,7 @@ fn lines(service: &Service, slices: &[EndpointSlice]) -> Lines {
     line("Name", metadata.name.clone().unwrap_or_default());
     line("Namespace", metadata.namespace.clone().unwrap_or_default());
     let labels: Vec<String> = pairs(metadata.labels.as_ref(), "=");
-    let annotations: Vec<String> = pairs(metadata.annotations.as_ref(), ": ");
+    let annotations: Vec<String> = metadata.annotations.iter().flatten().flat_map(annotation).collect();
     several(&mut lines, "Labels", labels);
     several(&mut lines, "Annotations", annotations);
     let mut line = |key: &str, value: String| lines.push(vec![format!("{key}:"), value]);
@@ -187,6 +213,22 @@ fn pairs(map: Option<&BTreeMap<String, String>>, between: &str) -> Vec<String> {
     map.into_iter().flatten().map(|(key, value)| format!("{key}{between}{value}")).collect()
 }
 
+/// The lines of an annotation; none for what `kubectl apply` keeps there.
+fn annotation((key, value): (&String, &String)) -> Vec<String> {
+    if key == "kubectl.kubernetes.io/last-applied-configuration" {
+        return Vec::new();
+    }
+    let value = value.strip_suffix('\n').unwrap_or(value);
+    if value.len() + key.len() + 2 <= ANNOTATION && !value.contains('\n') {
+        return vec![format!("{key}: {value}")];
+    }
+    let cut = |line: &str| match line.char_indices().nth(ANNOTATION - 2) {
+        Some((end, _)) => format!("  {}...", line.get(..end).unwrap_or_default()),
+        None => format!("  {line}"),
+    };
+    std::iter::once(format!("{key}:")).chain(value.split('\n').map(cut)).collect()
+}
+
 fn joined(list: Option<&Vec<String>>) -> String {
     list.filter(|list| !list.is_empty()).map_or("<none>".to_owned(), |list| list.join(","))
 }
@@ -203,9 +245,6 @@ fn several(lines: &mut Lines, key: &str, values: Vec<String>) {
 // === events ===
 
 fn described_events(mut events: Vec<Event>, now: i64) -> String {
-    if events.is_empty() {
-        return tabs::DETAILS.align(&[vec!["Events:".to_owned(), "<none>".to_owned()]]);
-    }
     events.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
     let row = |cells: [&str; 5]| cells.map(str::to_owned).to_vec();
     let mut lines = vec![
@@ -219,7 +258,7 @@ fn described_events(mut events: Vec<Event>, now: i64) -> String {
         let message = event.message.as_deref().unwrap_or_default().trim();
         row([&kind, event.reason.as_deref().unwrap_or_default(), &interval(event, now), source, message])
     }));
-    format!("Events:\n{}", tabs::DETAILS.align(&lines))
+    format!("Events:\n{}", Tabs::DETAILS.align(&lines))
 }
 
 /// How long ago, and how often since when.
@@ -230,6 +269,10 @@ fn interval(event: &Event, now: i64) -> String {
     };
     let first = event.event_time.as_ref().map(|time| time.0.as_second());
     let first = since(first.or(event.first_timestamp.as_ref().map(|time| time.0.as_second())));
+    if let Some(series) = &event.series {
+        let last = since(series.last_observed_time.as_ref().map(|time| time.0.as_second()));
+        return format!("{last} (x{} over {first})", series.count.unwrap_or(0));
+    }
     match event.count {
         Some(count) if count > 1 => {
             let last = since(event.last_timestamp.as_ref().map(|time| time.0.as_second()));

@@ -16,6 +16,8 @@ pub(in crate::cli) enum Failure {
     },
     /// Everything else.
     Said(String),
+    /// One after the other.
+    Several(Vec<Failure>),
 }
 
 impl Failure {
@@ -23,7 +25,23 @@ impl Failure {
     pub(super) fn when(self, doing: impl Into<String>) -> Self {
         match self {
             Self::Refused { status, .. } => Self::Refused { status, doing: doing.into() },
-            said @ Self::Said(_) => said,
+            other => other,
+        }
+    }
+
+    /// Nothing, the only one, or all of them.
+    pub(super) fn all(mut failures: Vec<Self>) -> Result<(), Self> {
+        match failures.len() {
+            0 | 1 => failures.pop().map_or(Ok(()), Err),
+            _ => Err(Self::Several(failures)),
+        }
+    }
+
+    /// On one line, as one of several.
+    fn line(&self) -> String {
+        match self {
+            Self::Refused { status, doing } => line(status, doing),
+            other => other.to_string(),
         }
     }
 
@@ -32,18 +50,26 @@ impl Failure {
     }
 }
 
+fn line(status: &Status, doing: &str) -> String {
+    match &*status.reason {
+        "" => format!("Error from server: {doing}{}", status.message),
+        reason => format!("Error from server ({reason}): {doing}{}", status.message),
+    }
+}
+
 /// kubectl pkg/cmd/util/helpers.go
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (status, doing) = match self {
             Self::Said(text) => return f.write_str(text),
+            Self::Several(failures) => {
+                let lines: Vec<String> = failures.iter().map(Self::line).collect();
+                return f.write_str(&lines.join("\n"));
+            }
             Self::Refused { status, doing } => (status, doing),
         };
         let Some(details) = status.details.as_ref().filter(|_| status.reason == "Invalid") else {
-            return match &*status.reason {
-                "" => write!(f, "Error from server: {doing}{}", status.message),
-                reason => write!(f, "Error from server ({reason}): {doing}{}", status.message),
-            };
+            return f.write_str(&line(status, doing));
         };
         write!(f, "The {} {:?} is invalid", details.kind, details.name)?;
         let causes: Vec<String> = details

@@ -17,8 +17,8 @@ pub(super) struct Sendable {
     pub(super) manifest: Manifest,
 }
 
-/// All objects of the files, in order. Nothing is sent when one of them is no object.
-pub(super) fn read(files: &Files) -> Result<Vec<Sendable>, Failure> {
+/// All objects of the files, in order, for a verb. Nothing is sent when one of them is no object.
+pub(super) fn read(files: &Files, verb: &str) -> Result<Vec<Sendable>, Failure> {
     let mut all = Vec::new();
     for name in &files.names {
         for (file, bytes) in contents(name)? {
@@ -31,7 +31,7 @@ pub(super) fn read(files: &Files) -> Result<Vec<Sendable>, Failure> {
         }
     }
     if all.is_empty() {
-        return Err(Failure::Said("error: no objects passed".to_owned()));
+        return Err(Failure::Said(format!("error: no objects passed to {verb}")));
     }
     Ok(all)
 }
@@ -43,8 +43,10 @@ fn resource(file: &str, manifest: &Manifest) -> Result<Resource, Failure> {
     info.map(|info| info.resource).ok_or_else(|| {
         Failure::Said(format!(
             "error: resource mapping not found for name: {:?} namespace: {:?} from {file:?}: no matches for kind \
-             {:?} in version {:?}",
-            manifest.name, manifest.namespace, manifest.kind, manifest.api_version
+             {:?} in version {:?}\nensure CRDs are installed first",
+            manifest.name.as_deref().unwrap_or_default(),
+            manifest.namespace.as_deref().unwrap_or_default(),
+            manifest.kind, manifest.api_version
         ))
     })
 }

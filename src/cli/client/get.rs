@@ -4,12 +4,16 @@ use serde_json::{Value, json};
 
 use super::api::{Api, JSON, TABLE};
 use super::args::{Get, Output};
-use super::tabs;
 use super::write::typed;
-use super::{Failure, print};
+use super::{Failure, print, yaml};
 use crate::k8s::resource::Resource;
+use crate::k8s::table::{Tabs, written};
 
 pub(super) async fn get(api: &Api, get: &Get) -> Result<(), Failure> {
+    if get.wanted.everywhere && !get.wanted.names.is_empty() {
+        let text = "error: a resource cannot be retrieved by name across all namespaces";
+        return Err(Failure::Said(text.to_owned()));
+    }
     match get.output {
         Output::Table | Output::Wide => print_tables(api, get).await,
         _ => print_objects(api, get).await,
@@ -86,44 +90,38 @@ fn may_watch(get: &Get) -> Result<(), Failure> {
 async fn print_tables(api: &Api, get: &Get) -> Result<(), Failure> {
     may_watch(get)?;
     let several = get.wanted.kinds.len() > 1;
-    let mut failed = None;
-    let mut printed = false;
-    let mut same_kind: Option<(Resource, Printer)> = None;
+    let mut failed = Vec::new();
+    let mut printers: Vec<(Resource, Printer)> = Vec::new();
     for part in &parts(api, &get.wanted) {
         let table = match api.get(&part.1, &part.2, TABLE).await {
             Ok(table) => table,
             Err(failure) => {
-                if let Some(earlier) = failed.replace(failure) {
-                    super::super::print_error(&format!("{earlier}\n"));
-                }
+                failed.push(failure);
                 continue;
             }
         };
-        let rows = rows(&table);
-        if rows.is_empty() && !get.watch {
-            continue;
+        if printers.last().is_none_or(|(kind, _)| *kind != part.0) {
+            printers.push((part.0, Printer::new(get, several.then_some(part.0))));
         }
-        let (kind, mut printer) = match same_kind.take() {
-            Some((kind, printer)) if kind == part.0 => (kind, printer),
-            _ => {
-                if printed {
-                    print("\n")?;
-                }
-                (part.0, Printer::new(get, several.then_some(part.0)))
-            }
-        };
-        printer.print(&table)?;
-        printed |= !rows.is_empty();
+        let Some((_, printer)) = printers.last_mut() else { continue };
+        printer.add(&table);
         if get.watch {
+            print(&printer.take())?;
             let version = text(&table, "/metadata/resourceVersion").to_owned();
-            follow(api, get, part, &version, TABLE, |table| printer.print(&table)).await?;
+            follow(api, get, part, &version, TABLE, |table| {
+                printer.add(&table);
+                print(&printer.take())
+            })
+            .await?;
         }
-        same_kind = Some((kind, printer));
     }
-    if !printed && failed.is_none() && !get.watch {
+    let tables = printers.iter_mut().map(|(_, printer)| printer.take());
+    let tables: Vec<String> = tables.filter(|table| !table.is_empty()).collect();
+    print(&tables.join("\n"))?;
+    if tables.is_empty() && failed.is_empty() && !get.watch {
         super::super::print_error(&nothing(api, get));
     }
-    failed.map_or(Ok(()), Err)
+    Failure::all(failed)
 }
 
 fn nothing(api: &Api, get: &Get) -> String {
@@ -147,6 +145,10 @@ struct Printer {
     kind: Option<Resource>,
     /// Which columns; servers send them with the first table of a watch only.
     shown: Vec<(usize, String)>,
+    /// Lines that are not printed yet.
+    lines: Vec<Vec<String>>,
+    /// Of the columns so far, so that what comes later stands below.
+    widths: Vec<usize>,
 }
 
 impl Printer {
@@ -157,36 +159,38 @@ impl Printer {
             namespaces: get.wanted.everywhere,
             kind,
             shown: Vec::new(),
+            lines: Vec::new(),
+            widths: Vec::new(),
         }
     }
 
-    fn print(&mut self, table: &Value) -> Result<(), Failure> {
+    fn add(&mut self, table: &Value) {
         let columns = table.get("columnDefinitions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         if !columns.is_empty() {
             let priority = |column: &Value| column.get("priority").and_then(Value::as_u64).unwrap_or(0);
             let shown = columns.iter().enumerate().filter(|(_, column)| self.wide || priority(column) == 0);
             self.shown = shown.map(|(index, column)| (index, text(column, "/name").to_uppercase())).collect();
         }
-        let mut lines = Vec::new();
         if self.header && !rows(table).is_empty() {
             self.header = false;
             let namespace = self.namespaces.then(|| "NAMESPACE".to_owned());
-            lines
-                .push(namespace.into_iter().chain(self.shown.iter().map(|(_, name)| name.clone())).collect());
+            let names = self.shown.iter().map(|(_, name)| name.clone());
+            self.lines.push(namespace.into_iter().chain(names).collect());
         }
-        lines.extend(rows(table).iter().map(|row| self.line(row)));
-        print(&tabs::TABLE.align(&lines))
+        let lines: Vec<_> = rows(table).iter().map(|row| self.line(row)).collect();
+        self.lines.extend(lines);
+    }
+
+    /// The text of what was added since the last time.
+    fn take(&mut self) -> String {
+        Tabs::TABLE.align_as_before(&std::mem::take(&mut self.lines), &mut self.widths)
     }
 
     fn line(&self, row: &Value) -> Vec<String> {
         let cells = row.get("cells").and_then(Value::as_array);
         let namespace = self.namespaces.then(|| text(row, "/object/metadata/namespace").to_owned());
         let shown = self.shown.iter().enumerate().map(|(position, (index, _))| {
-            let cell = match cells.and_then(|cells| cells.get(*index)) {
-                Some(Value::String(text)) => text.clone(),
-                None | Some(Value::Null) => "<none>".to_owned(),
-                Some(other) => other.to_string(),
-            };
+            let cell = written(cells.and_then(|cells| cells.get(*index)).unwrap_or(&Value::Null));
             match self.kind {
                 Some(kind) if position == 0 => format!("{}/{cell}", typed(kind.info())),
                 _ => cell,
@@ -203,8 +207,15 @@ async fn print_objects(api: &Api, get: &Get) -> Result<(), Failure> {
     let mut objects = Vec::new();
     let parts = parts(api, &get.wanted);
     let mut version = String::new();
+    let mut failed = Vec::new();
     for (kind, path, query) in &parts {
-        let object = api.get(path, query, JSON).await?;
+        let object = match api.get(path, query, JSON).await {
+            Ok(object) => object,
+            Err(failure) => {
+                failed.push(failure);
+                continue;
+            }
+        };
         version = text(&object, "/metadata/resourceVersion").to_owned();
         match object.get("items").and_then(Value::as_array) {
             // The items of a list do not say what they are.
@@ -212,12 +223,21 @@ async fn print_objects(api: &Api, get: &Get) -> Result<(), Failure> {
             None => objects.push(object),
         }
     }
-    if get.watch {
-        objects.iter().try_for_each(|object| print(&render(get.output, object)))?;
-        let Some(part) = parts.first() else { return Ok(()) };
-        return follow(api, get, part, &version, JSON, |object| print(&render(get.output, &object))).await;
-    }
     let single = get.wanted.names.len() == 1 && get.wanted.kinds.len() == 1;
+    if single && objects.is_empty() {
+        return Failure::all(failed);
+    }
+    if get.watch {
+        let mut between = "";
+        let mut show = |object: &Value| {
+            let text = print(&format!("{between}{}", render(get.output, object)));
+            between = if get.output == Output::Yaml { "---\n" } else { "" };
+            text
+        };
+        objects.iter().try_for_each(&mut show)?;
+        let Some(part) = parts.first() else { return Ok(()) };
+        return follow(api, get, part, &version, JSON, |object| show(&object)).await;
+    }
     match (get.output, objects.as_slice()) {
         (Output::Name, objects) => objects.iter().try_for_each(|object| print(&render(Output::Name, object))),
         (output, [one]) if single => print(&render(output, one)),
@@ -226,7 +246,8 @@ async fn print_objects(api: &Api, get: &Get) -> Result<(), Failure> {
             let list = json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}});
             print(&render(output, &list))
         }
-    }
+    }?;
+    Failure::all(failed)
 }
 
 fn typed_item(kind: Resource, mut item: Value) -> Value {
@@ -262,6 +283,6 @@ fn render(output: Output, object: &Value) -> String {
             let _ = serde::Serialize::serialize(&object, &mut writer);
             format!("{}\n", String::from_utf8_lossy(&bytes))
         }
-        _ => serde_yaml::to_string(&object).unwrap_or_else(|error| format!("error: {error}\n")),
+        _ => yaml::write(&object),
     }
 }

@@ -9,8 +9,8 @@ mod describe;
 mod failure;
 mod files;
 mod get;
-mod tabs;
 mod write;
+mod yaml;
 
 use self::api::Api;
 pub(super) use self::args::Ask;
@@ -21,7 +21,7 @@ pub(super) fn run(ask: &Ask) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Said(format!("error: {error}")))?;
     runtime.block_on(async {
-        let api = Api::new(connect::connect(&ask.target).await?, ask.target.namespace.as_deref());
+        let api = Api::new(connect::connect(&ask.target).await?, ask.target.namespace.clone());
         match &ask.verb {
             args::Verb::Create(files) => write::create(&api, files).await,
             args::Verb::Apply(files) => write::apply(&api, files).await,

@@ -15,7 +15,7 @@ const STRICT: (&str, &str) = ("fieldValidation", "Strict");
 const DRY_RUN: (&str, &str) = ("dryRun", "All");
 
 pub(super) async fn create(api: &Api, files: &Files) -> Result<(), Failure> {
-    each(&files::read(files)?, async |object| {
+    each(&files::read(files, "create")?, async |object| {
         let created = post(api, object, files.dry_run).await?;
         tell(object.resource, &created, "created", files.dry_run)
     })
@@ -24,11 +24,11 @@ pub(super) async fn create(api: &Api, files: &Files) -> Result<(), Failure> {
 
 /// Server-side apply that takes over what other managers have set, as client-side apply does.
 pub(super) async fn apply(api: &Api, files: &Files) -> Result<(), Failure> {
-    each(&files::read(files)?, async |object| {
+    each(&files::read(files, "apply")?, async |object| {
         let Some(name) = &object.manifest.name else {
             return Err(Failure::Said("error: cannot use generate name with apply".to_owned()));
         };
-        let namespace = object.manifest.namespace.as_deref().unwrap_or(&api.namespace);
+        let namespace = api.namespace_of(object.manifest.namespace.as_deref())?;
         let path = Api::path(object.resource, Some(namespace), Some(name));
         let before = match api.get(&path, &[], JSON).await {
             Ok(object) => Some(object),
@@ -54,8 +54,8 @@ pub(super) async fn apply(api: &Api, files: &Files) -> Result<(), Failure> {
 pub(super) async fn delete(api: &Api, chosen: &Chosen) -> Result<(), Failure> {
     match chosen {
         Chosen::Files(files) => {
-            each(&files::read(files)?, async |object| {
-                let namespace = object.manifest.namespace.as_deref().unwrap_or(&api.namespace);
+            each(&files::read(files, "delete")?, async |object| {
+                let namespace = api.namespace_of(object.manifest.namespace.as_deref())?;
                 let name = object.manifest.name.as_deref().unwrap_or_default();
                 remove(api, object.resource, namespace, name)
                     .await
@@ -78,20 +78,15 @@ pub(super) async fn delete(api: &Api, chosen: &Chosen) -> Result<(), Failure> {
 
 /// Does something for each, as far as it goes: one that fails does not stop those that follow.
 async fn each<T>(all: &[T], mut act: impl AsyncFnMut(&T) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut failed: Option<Failure> = None;
+    let mut failed = Vec::new();
     for one in all {
-        if let Err(failure) = act(one).await {
-            // The last one is printed by whoever ends the program.
-            if let Some(earlier) = failed.replace(failure) {
-                super::super::print_error(&format!("{earlier}\n"));
-            }
-        }
+        failed.extend(act(one).await.err());
     }
-    failed.map_or(Ok(()), Err)
+    Failure::all(failed)
 }
 
 async fn post(api: &Api, object: &Sendable, dry_run: bool) -> Result<Value, Failure> {
-    let namespace = object.manifest.namespace.as_deref().unwrap_or(&api.namespace);
+    let namespace = api.namespace_of(object.manifest.namespace.as_deref())?;
     let path = Api::path(object.resource, Some(namespace), None);
     let mut query = vec![MANAGER, STRICT];
     query.extend(dry_run.then_some(DRY_RUN));

@@ -2,12 +2,7 @@
 
 use serde_json::Value;
 
-use super::Column;
-
-/// Spaces after the widest cell of a column.
-const PADDING: usize = 3;
-/// Width of a column with its padding.
-const MIN_WIDTH: usize = 6;
+use super::{Column, Tabs};
 
 /// One object.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,34 +45,18 @@ pub fn print(columns: &[Column], lines: &[Line<'_>], layout: Layout) -> String {
         let cells = cells.map(|(_, cell)| written(cell));
         table.push(namespace(line.namespace).into_iter().chain(cells).collect());
     }
-    let mut widths: Vec<usize> = Vec::new();
-    for cells in &table {
-        widths.resize(widths.len().max(cells.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(cells) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for cells in &table {
-        for (index, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-            let last = index + 1 == cells.len();
-            let width = if last { 0 } else { (width + PADDING).max(MIN_WIDTH) };
-            text.push_str(&format!("{cell:width$}"));
-        }
-        text.push('\n');
-    }
-    text
+    Tabs::TABLE.align(&table)
 }
 
-/// A cell on one line, without anything that a terminal would obey.
-fn written(cell: &Value) -> String {
+/// A cell on one line.
+pub fn written(cell: &Value) -> String {
     let text = match cell {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let end = text.find(['\u{c}', '\n', '\r']);
-    let shown = end.and_then(|end| text.get(..end)).unwrap_or(&text);
-    let safe = shown.replace('\u{1b}', "^[");
-    if end.is_some() { safe + "..." } else { safe }
+    match text.find(['\u{c}', '\n', '\r']) {
+        Some(end) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
