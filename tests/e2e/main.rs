@@ -33,3 +33,4 @@ mod resets;
 mod startup;
 mod transparent;
 mod udp;
+mod verbs;

@@ -5,7 +5,7 @@ mod errors;
 mod kube;
 mod kubectl;
 mod objects;
-mod rig;
+pub(crate) mod rig;
 mod safety;
 mod traffic;
 mod watch;
