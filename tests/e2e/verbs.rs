@@ -171,7 +171,7 @@ fn create_look_and_delete_without_kubectl() {
     assert!(described.contains("  Warning  NoEndpoints  "), "{described}");
     assert_eq!(
         fails(&rig, &format!("create -f {web}")),
-        "The Service \"web\" is invalid: \n* spec.ports[0].nodePort: Invalid value: 30081: provided port is already allocated\n* spec.ports[1].nodePort: Invalid value: 30082: provided port is already allocated\n"
+        "The Service \"web\" is invalid: spec.ports[0].nodePort: Invalid value: 30081: provided port is already allocated\n"
     );
     assert_eq!(
         fails(&rig, "get svc nope none"),
@@ -206,7 +206,7 @@ fn directories_and_standard_input_are_manifests() {
 fn a_watch_prints_changes_below_the_table() {
     let rig = start();
     let web = file(&rig.world, "web.yml", WEB);
-    ok(&rig, &format!("create -f {web}"));
+    ok(&rig, &format!("apply -f {web}"));
     let mut watch = verb(&format!("http://{}", rig.api.0), "get svc -w");
     let child = watch.stdout(Stdio::piped()).spawn();
     let mut child = Guarded(child.unwrap());

@@ -24,35 +24,24 @@ impl Tabs {
     /// The same for lines that go on from others: columns are at least as wide as they were there.
     pub fn align_as_before(self, lines: &[Vec<String>], widths: &mut Vec<usize>) -> String {
         let mut text = String::new();
+        let before = widths.clone();
         // The width of each column of the line, and the line before which its block ends.
         let mut blocks: Vec<(usize, usize)> = Vec::new();
         for (index, line) in lines.iter().enumerate() {
-            let Some((last, cells)) = line.split_last() else {
-                text.push('\n');
-                continue;
-            };
-            for (column, cell) in cells.iter().enumerate() {
-                let width = match blocks.get(column) {
-                    Some((width, end)) if index < *end => *width,
-                    _ => {
-                        let (width, count) = self.block(lines.get(index..).unwrap_or_default(), column);
-                        widths.resize(widths.len().max(column + 1), 0);
-                        blocks.resize(blocks.len().max(column + 1), (0, 0));
-                        let before = widths.get(column).copied().unwrap_or(0);
-                        widths.iter_mut().skip(column).take(1).for_each(|known| *known = before.max(width));
-                        let width = before.max(width);
-                        blocks
-                            .iter_mut()
-                            .skip(column)
-                            .take(1)
-                            .for_each(|block| *block = (width, index + count));
-                        width
-                    }
-                };
+            let cells = line.len().saturating_sub(1);
+            for (column, cell) in line.iter().take(cells).enumerate() {
+                let known = blocks.get(column).filter(|(_, end)| index < *end);
+                let width = known.map(|(width, _)| *width).unwrap_or_else(|| {
+                    let (width, count) = self.block(lines.get(index..).unwrap_or_default(), column);
+                    let width = width.max(before.get(column).copied().unwrap_or(0));
+                    set(&mut blocks, column, (width, index + count));
+                    set(widths, column, width);
+                    width
+                });
                 text.push_str(&harmless(cell));
                 text.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
             }
-            text.push_str(&harmless(last));
+            line.last().into_iter().for_each(|last| text.push_str(&harmless(last)));
             text.push('\n');
         }
         text
@@ -66,6 +55,12 @@ impl Tabs {
             cells.fold((0, 0), |(widest, count), cell| (cell.chars().count().max(widest), count + 1));
         (self.min.max(widest + self.padding), count)
     }
+}
+
+/// Makes the list as long as it has to be.
+fn set<T: Clone + Default>(list: &mut Vec<T>, index: usize, value: T) {
+    list.resize(list.len().max(index + 1), T::default());
+    list.iter_mut().skip(index).take(1).for_each(|old| *old = value.clone());
 }
 
 fn harmless(cell: &str) -> String {
