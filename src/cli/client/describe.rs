@@ -30,6 +30,7 @@ pub(super) async fn describe(api: &Api, wanted: &Wanted) -> Result<(), Failure> 
         ));
     }
     let mut services: Vec<Service> = Vec::new();
+    let mut alike: Vec<Service> = Vec::new();
     for (_, path, query) in get::parts(api, wanted) {
         let object = match api.get(&path, &query, JSON).await {
             Ok(object) => object,
@@ -38,7 +39,7 @@ pub(super) async fn describe(api: &Api, wanted: &Wanted) -> Result<(), Failure> 
                 if found.is_empty() {
                     return Err(failure);
                 }
-                services.extend(found);
+                alike.extend(found);
                 continue;
             }
             Err(failure) => return Err(failure),
@@ -48,13 +49,16 @@ pub(super) async fn describe(api: &Api, wanted: &Wanted) -> Result<(), Failure> 
             None => services.extend(serde_json::from_value::<Service>(object).ok()),
         }
     }
-    if services.is_empty() {
+    if services.is_empty() && alike.is_empty() {
         super::super::print_error(&format!("No resources found in {} namespace.\n", api.namespace));
     }
     let now = now();
     for (index, service) in services.iter().enumerate() {
         let gap = if index == 0 { "" } else { "\n\n" };
         print(&format!("{gap}{}", one(api, service, now).await?))?;
+    }
+    for service in &alike {
+        print(&format!("{}\n", one(api, service, now).await?))?;
     }
     Ok(())
 }
