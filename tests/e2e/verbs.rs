@@ -261,3 +261,18 @@ fn the_verbs_take_a_kubeconfig_with_tls_and_a_token() {
     let refused = with("get svc");
     assert!(!refused.success && refused.stderr.contains("Unauthorized"), "{refused:?}");
 }
+
+#[test]
+fn describe_tells_why_an_external_ip_is_not_served() {
+    let rig = start();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/services/nodeport.yml");
+    let created = ours(&rig, &format!("create -f {sample}"));
+    assert_eq!(created.stdout, "service/node-port-service created\n", "{created:?}");
+    let event = until("the Event is shown", || {
+        let described = ok(&rig, "describe svc node-port-service");
+        described.lines().find(|line| line.contains("AddressNotAllowed")).map(str::to_owned)
+    });
+    assert!(event.starts_with("  Warning  AddressNotAllowed "), "{event}");
+    assert!(event.contains("1.2.3.110 is not served"), "{event}");
+    assert!(event.contains("--external-ip-cidrs 1.2.3.110/32"), "{event}");
+}
