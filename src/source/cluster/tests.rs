@@ -471,6 +471,21 @@ fn w6_a_server_that_does_not_answer_is_given_up_and_asked_again() {
     });
 }
 
+/// A server whose lists are older than what it watches from says so again and again.
+#[test]
+fn w6_a_version_that_is_too_old_at_once_is_not_asked_for_in_a_loop() {
+    on_control_thread(|| async {
+        let server = Server::start().await;
+        server.script(SERVICES, |script| script.refuse_watches = Some(gone()));
+        let start = Instant::now();
+        let _cluster = server.follow(Settings::default());
+        until("lists", || server.script(SERVICES, |s| (s.listed.len() > 20).then_some(()))).await;
+        // Half of 5, 10, 20 and 17 times 40 ms are the shortest pauses between these.
+        let shortest = Duration::from_millis((5 + 10 + 20 + 17 * 40) / 2);
+        assert!(start.elapsed() >= shortest, "{:?}", start.elapsed());
+    });
+}
+
 #[test]
 fn w7_an_object_that_cannot_be_read_is_left_out_and_told() {
     on_control_thread(|| async {
