@@ -486,6 +486,29 @@ fn w6_a_version_that_is_too_old_at_once_is_not_asked_for_in_a_loop() {
     });
 }
 
+/// The Nodes may be forbidden for days, and meanwhile the slices change.
+#[test]
+fn w1_what_nobody_can_take_yet_is_not_kept() {
+    on_control_thread(|| async {
+        let server = Server::start().await;
+        server.will_list(NODES, [(403, json!({"message": "forbidden"}))]);
+        let cluster = server.follow(Settings::default());
+        until("a watch", || (!server.watches(SLICES).is_empty()).then_some(())).await;
+        for version in 11..20 {
+            let mut slice = slice("web-1", "web", version, &format!("10.0.1.{version}"));
+            slice["metadata"]["annotations"] =
+                json!({"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z"});
+            server.send(SLICES, "MODIFIED", slice).await;
+        }
+        let pending = || standing(&cluster, Kind::EndpointSlices).pending;
+        until("they are there", || (pending() > 9).then_some(())).await;
+        server.will_list(NODES, [list("10", &[node("a", 7)])]);
+        let taken = until("the nodes", || cluster.take()).await;
+        assert_eq!(shown(&taken.world), "web 80 → 10.0.1.19");
+        assert_eq!(taken.triggers, [0.0; 0]);
+    });
+}
+
 #[test]
 fn w7_an_object_that_cannot_be_read_is_left_out_and_told() {
     on_control_thread(|| async {
