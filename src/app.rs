@@ -110,9 +110,7 @@ pub fn serve(
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
     let facts = able()?;
-    // It outlives the sessions: they need it.
-    let clients = ClientAddress::set_up(config);
-    tokio_uring::start(control(config, &facts, &clients, inputs, on_serving))
+    tokio_uring::start(control(config, &facts, inputs, on_serving))
 }
 
 /// Finds out whether this machine can do it.
@@ -133,12 +131,13 @@ fn able() -> Result<Facts, Error> {
 async fn control(
     config: &Config,
     facts: &Facts,
-    clients: &ClientAddress,
     inputs: Vec<Input>,
     on_serving: impl FnOnce(&State, &Store),
 ) -> Result<(), Error> {
-    // First, so that a signal during the start is not lost.
+    // First, so that a signal during the start is not lost, and leaves nothing behind.
     let mut signals = Signals::new().map_err(Error::Signals)?;
+    // It outlives the sessions: they need it.
+    let clients = ClientAddress::set_up(config);
     let granted = std::thread::available_parallelism().map_or(1, usize::from);
     let placement = shards::placement(config, &shards::cores(), granted);
     let plane = Arc::new(Plane::new(placement.len()));

@@ -267,6 +267,10 @@ pub const JSON_PATCH_OPERATIONS: usize = 10_000;
 
 /// Bytes that the copies of one JSON patch may add, as the API server has it: copies of copies grow exponentially.
 pub const JSON_PATCH_COPIED: usize = 3 * 1024 * 1024;
+
+/// Nesting that a JSON patch may reach between two looks at it: one that moves things into each other reaches any, and
+/// what is nested too deeply for the stack cannot even be dropped.
+pub const JSON_PATCH_DEPTH: usize = 512;
 /// The time that bytes have to arrive which a side had sent before it broke; then the other side is reset.
 pub const FLUSH_TIME: Duration = Duration::from_secs(5);
 

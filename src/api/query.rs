@@ -94,7 +94,9 @@ pub(super) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        // Rust would read a sign as part of a number.
+        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| first == b'%') {
             Some(byte) => {
                 bytes.push(byte);
@@ -122,6 +124,7 @@ mod tests {
         assert!(query.flag("watch") && query.flag("c") && !query.flag("b") && !query.flag("absent"));
         assert_eq!(percent_decode("%zz%4"), "%zz%4");
         assert_eq!(percent_decode("100%"), "100%");
+        assert_eq!(percent_decode("%+4"), "%+4");
     }
 
     #[test]

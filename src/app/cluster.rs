@@ -34,14 +34,15 @@ use crate::types::NamespacedName;
 /// Serves the Services of a cluster until a signal ends it.
 pub fn serve_cluster(config: &Config) -> Result<(), Error> {
     let facts = super::able()?;
-    // It outlives the sessions: they need it.
-    let clients = ClientAddress::set_up(config);
-    tokio_uring::start(control(config, &facts, &clients))
+    tokio_uring::start(control(config, &facts))
 }
 
 /// The control thread's whole life.
-async fn control(config: &Config, facts: &Facts, clients: &ClientAddress) -> Result<(), Error> {
+async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
+    // First, so that a signal during the start is not lost, and leaves nothing behind.
     let mut signals = Signals::new().map_err(Error::Signals)?;
+    // It outlives the sessions: they need it.
+    let clients = ClientAddress::set_up(config);
     let link = Link::new(access(config)).await?;
     let granted = std::thread::available_parallelism().map_or(1, usize::from);
     let placement = super::shards::placement(config, &super::shards::cores(), granted);
@@ -50,7 +51,7 @@ async fn control(config: &Config, facts: &Facts, clients: &ClientAddress) -> Res
     let changes = Arc::new(Notify::new());
     let cluster = Cluster::start(link, settings(config), Timing::default(), changes.clone());
     let mut addresses = Addresses::follow(&config.nodeport_addresses);
-    let mut feed = ClusterFeed::new(cluster, config, facts, clients, &state);
+    let mut feed = ClusterFeed::new(cluster, config, facts, &clients, &state);
     super::start_admin(config, &state)?;
     if !feed.first(&changes, &mut signals).await {
         return Ok(());

@@ -34,6 +34,7 @@ use crate::limits;
 use crate::net::replies::Families;
 use crate::net::socket::TcpOptions;
 use crate::route::plane::Plane;
+pub use proxy::read as read_proxy_header;
 pub use udp::Timeouts as UdpTimeouts;
 
 /// What the data plane is told once, at start.

@@ -121,3 +121,19 @@ fn a_privileged_port_is_told_and_tried_again_and_stops_no_other() {
         ringport.until_metrics("nothing is missing any more", |metrics| metrics.problems() == 0);
     });
 }
+
+/// `ip` is the first program that it runs, to look for what a killed process has left.
+#[test]
+fn a_signal_during_the_start_is_the_end_and_not_death() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, programs) = (world(), World::new());
+    let ip = programs.manifests().join("ip");
+    std::fs::write(&ip, "#!/bin/sh\nkill -TERM $PPID\n").unwrap();
+    std::fs::set_permissions(&ip, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut started = command(&["run", "-f"]);
+    let output = started.arg(world.manifests()).args(NO_PAGES).env("PATH", programs.manifests()).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{}\n{said}", output.status);
+    assert!(said.contains("draining"), "{said}");
+}

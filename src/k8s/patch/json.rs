@@ -4,7 +4,10 @@ use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
 use super::PatchError;
-use crate::limits::{JSON_PATCH_COPIED, JSON_PATCH_OPERATIONS, MANIFEST_DEPTH};
+use crate::limits::{JSON_PATCH_COPIED, JSON_PATCH_DEPTH, JSON_PATCH_OPERATIONS, MANIFEST_DEPTH};
+
+/// What `serde_json` reads is nested no deeper, and stored objects are far from it.
+const JSON_DEPTH: usize = 128;
 
 /// Applies all operations, or none.
 pub fn json(object: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
@@ -18,6 +21,8 @@ pub fn json(object: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     }
     let mut patched = object.clone();
     let mut copied = 0;
+    // Never less than how deeply `patched` is nested.
+    let mut depth = JSON_DEPTH;
     for operation in operations {
         // One that cannot be read is found where it is due, as the API server does.
         let Patch(operation) = serde_json::from_value(Value::Array(vec![operation]))
@@ -31,11 +36,22 @@ pub fn json(object: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
         }
         json_patch::patch_unsafe(&mut patched, &operation)
             .map_err(|error| refusal(&operation, &error.kind))?;
+        // What is put at a path is at most as deep as the object was, or as what can be read.
+        depth += operation.first().map_or(0, |operation| operation.path().tokens().count());
+        if depth > JSON_PATCH_DEPTH {
+            check_depth(&patched)?;
+            depth = JSON_DEPTH;
+        }
     }
-    if is_deeper(&patched, MANIFEST_DEPTH) {
+    check_depth(&patched)?;
+    *object = patched;
+    Ok(())
+}
+
+fn check_depth(patched: &Value) -> Result<(), PatchError> {
+    if is_deeper(patched, MANIFEST_DEPTH) {
         return Err(PatchError::Unprocessable("the patched object is nested too deeply".to_owned()));
     }
-    *object = patched;
     Ok(())
 }
 

@@ -398,3 +398,19 @@ proptest! {
         prop_assert_eq!(result, object);
     }
 }
+
+/// Each step puts all that there is below a hundred maps more: some hundred thousand of them cannot even be dropped.
+#[test]
+fn a_json_patch_does_not_nest_without_end() {
+    let maps = (0..100).fold("0".to_owned(), |inner, _| format!("{{\"k\":{inner}}}"));
+    let place = "/k".repeat(100);
+    let step = format!(
+        r#"{{"op":"add","path":"/x","value":{maps}}},{{"op":"move","from":"/a","path":"/x{place}"}},
+           {{"op":"move","from":"/x","path":"/a"}}"#
+    );
+    let patch = format!("[{}]", vec![step; 3_000].join(","));
+    let mut object = json!({"a": {}});
+    let refused = json(&mut object, patch.as_bytes()).unwrap_err();
+    assert_eq!(refused, PatchError::Unprocessable("the patched object is nested too deeply".to_owned()));
+    assert_eq!(object, json!({"a": {}}));
+}

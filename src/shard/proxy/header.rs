@@ -69,6 +69,20 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
+/// The header that the first bytes of a connection are: who its client is, unless that is the peer itself, and its length.
+/// `Ok(None)` where there is none that is valid.
+///
+/// # Errors
+/// How many bytes it takes at least to tell.
+pub fn read(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, usize> {
+    match parse(bytes) {
+        Parsed::Whole(Header::Proxied { source, .. }, len) => Ok(Some((Some(source), len))),
+        Parsed::Whole(Header::Local, len) => Ok(Some((None, len))),
+        Parsed::More(len) => Err(len),
+        Parsed::None | Parsed::Malformed => Ok(None),
+    }
+}
+
 fn parse_v1(bytes: &[u8]) -> Parsed {
     let line = bytes.get(..V1_BYTES).unwrap_or(bytes);
     let Some(end) = line.iter().position(|&byte| byte == b'\n') else {

@@ -19,5 +19,6 @@ mod header;
 mod receive;
 
 pub(super) use guard::Guard;
+pub use header::read;
 pub(super) use header::{Header, write};
 pub(super) use receive::receive;

@@ -320,6 +320,9 @@ impl Shared {
     fn tell(&self) {
         if self.listed() {
             self.changed.notify_one();
+        } else {
+            // Nobody takes anything yet, and nobody was served when these came about.
+            self.view.borrow_mut().triggers.clear();
         }
     }
 }

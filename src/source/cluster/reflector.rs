@@ -96,6 +96,8 @@ async fn watch<O: Object>(
                     "{} of the API server: version {version} is too old, listing",
                     O::KIND.plural()
                 );
+                // All nodes are told so at once, and a sick server says it again and again.
+                pause(backoff, Duration::ZERO).await;
                 return Recent::Now;
             }
             Ended::Failed(failure) => {

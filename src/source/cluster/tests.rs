@@ -471,6 +471,44 @@ fn w6_a_server_that_does_not_answer_is_given_up_and_asked_again() {
     });
 }
 
+/// A server whose lists are older than what it watches from says so again and again.
+#[test]
+fn w6_a_version_that_is_too_old_at_once_is_not_asked_for_in_a_loop() {
+    on_control_thread(|| async {
+        let server = Server::start().await;
+        server.script(SERVICES, |script| script.refuse_watches = Some(gone()));
+        let start = Instant::now();
+        let _cluster = server.follow(Settings::default());
+        until("lists", || server.script(SERVICES, |s| (s.listed.len() > 20).then_some(()))).await;
+        // Half of 5, 10, 20 and 17 times 40 ms are the shortest pauses between these.
+        let shortest = Duration::from_millis((5 + 10 + 20 + 17 * 40) / 2);
+        assert!(start.elapsed() >= shortest, "{:?}", start.elapsed());
+    });
+}
+
+/// The Nodes may be forbidden for days, and meanwhile the slices change.
+#[test]
+fn w1_what_nobody_can_take_yet_is_not_kept() {
+    on_control_thread(|| async {
+        let server = Server::start().await;
+        server.will_list(NODES, [(403, json!({"message": "forbidden"}))]);
+        let cluster = server.follow(Settings::default());
+        until("a watch", || (!server.watches(SLICES).is_empty()).then_some(())).await;
+        for version in 11..20 {
+            let mut slice = slice("web-1", "web", version, &format!("10.0.1.{version}"));
+            slice["metadata"]["annotations"] =
+                json!({"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-02T03:04:05Z"});
+            server.send(SLICES, "MODIFIED", slice).await;
+        }
+        let pending = || standing(&cluster, Kind::EndpointSlices).pending;
+        until("they are there", || (pending() > 9).then_some(())).await;
+        server.will_list(NODES, [list("10", &[node("a", 7)])]);
+        let taken = until("the nodes", || cluster.take()).await;
+        assert_eq!(shown(&taken.world), "web 80 → 10.0.1.19");
+        assert_eq!(taken.triggers, [0.0; 0]);
+    });
+}
+
 #[test]
 fn w7_an_object_that_cannot_be_read_is_left_out_and_told() {
     on_control_thread(|| async {

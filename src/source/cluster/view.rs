@@ -24,7 +24,7 @@ pub(super) struct View {
     problems: BTreeMap<(Kind, NamespacedName), Vec<Problem>>,
     world: World,
     /// Since the last [`View::take`].
-    triggers: Vec<f64>,
+    pub(super) triggers: Vec<f64>,
     pending: [u64; 2],
     own_node_seen: bool,
 }
