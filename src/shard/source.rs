@@ -42,6 +42,12 @@ pub(super) fn of(
     possible.then_some(client)
 }
 
+/// Whether an interface of this node has an address, or had it a moment ago: without a system call, for each datagram
+/// that else is refused.
+pub(super) fn is_own(shard: &Shard, ip: IpAddr) -> bool {
+    shard.nearby.borrow_mut().networks().iter().any(|network| network.addr() == ip)
+}
+
 impl Nearby {
     fn networks(&mut self) -> &[IpNet] {
         let now = clock::now();

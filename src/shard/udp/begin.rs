@@ -84,7 +84,8 @@ impl Udp {
             return Err(Refusal::Draining);
         }
         let client = ClientAddr((key.client.ip().to_canonical(), key.client.port()).into());
-        if !frontend.admits(client, |ip| sent_to(frontend, key) == Some(ip)) {
+        let is_own = |ip| sent_to(frontend, key) == Some(ip) || source::is_own(&self.shard, ip);
+        if !frontend.admits(client, is_own) {
             return Err(Refusal::SourceRange);
         }
         self.make_room()?;
