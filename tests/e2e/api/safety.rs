@@ -192,7 +192,11 @@ fn the_address_of_the_api_is_given_to_no_service() {
             .expect(200);
         events["items"].as_array().unwrap().iter().find(|event| event["reason"] != "NoEndpoints").cloned()
     });
-    assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("AddressNotAllowed")), "{event}");
+    assert_eq!(
+        (&event["type"], &event["reason"]),
+        (&json!("Warning"), &json!("AddressNotAllowed")),
+        "{event}"
+    );
     assert!(event["message"].as_str().unwrap().contains(&port.to_string()), "{event}");
 }
 
