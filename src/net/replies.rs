@@ -1,7 +1,8 @@
 //! What makes answers of pods to the addresses of clients come back to this process.
 //!
 //! ```text
-//! pod ──► client's address      prerouting: a transparent socket of this node has it? mark it
+//! pod ──► client's address      prerouting: a transparent socket of this node has it? mark it; ICMP errors that
+//!                               quote a packet of that socket, too
 //!                               ip rule: marked? routing table T
 //!                               table T: everything is local ──► the socket
 //! ```
@@ -197,7 +198,7 @@ impl Names {
         format!(
             "create table {name} {{ comment \"answers of pods to the clients of ringport\"; }}\n\
              add chain {name} prerouting {{ type filter hook prerouting priority mangle; policy accept; }}\n\
-             add rule {name} prerouting iifname != \"lo\" meta l4proto {{ tcp, udp }} \
+             add rule {name} prerouting iifname != \"lo\" meta l4proto {{ tcp, udp, icmp, ipv6-icmp }} \
              socket wildcard 0 socket transparent 1 meta mark set meta mark or {mark}\n"
         )
     }

@@ -1,7 +1,7 @@
 //! Sockets with the address of a client (IP_TRANSPARENT): pods see who is calling. What makes their answers come back
 //! is in [`super::replies`].
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
@@ -10,7 +10,7 @@ use socket2::{SockRef, Type};
 use super::socket::set_option;
 
 /// Binds a new socket, TCP or UDP, to the address and port of a client; to another port of the address where this
-/// one is taken, or is zero.
+/// one is taken, is zero, or is below 1024 and this process lacks CAP_NET_BIND_SERVICE.
 ///
 /// # Errors
 /// EPERM without CAP_NET_ADMIN or CAP_NET_RAW; as bind(2) otherwise.
@@ -36,7 +36,9 @@ pub fn bind_as(socket: &impl AsFd, client: SocketAddr) -> io::Result<()> {
         return any_port();
     }
     match socket.bind(&client.into()) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => any_port(),
+        Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
+            any_port()
+        }
         result => result,
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::socket;
+use super::{socket, transparent};
 use crate::limits;
 
 /// A frontend's socket for one shard: one of a SO_REUSEPORT group. It asks for all that a reply needs to know:
@@ -46,12 +46,17 @@ fn frontend_on(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// A socket that is connected to a pod: it hears nobody else, and learns of ICMP errors.
+/// A socket that is connected to a pod: it hears nobody else, and learns of ICMP errors. It has the address of a
+/// client where one is given, see [`transparent::bind_as`].
 ///
 /// # Errors
-/// EMFILE, ENFILE, ENOBUFS; EAGAIN and EADDRNOTAVAIL when no local port is free; ENETUNREACH.
-pub fn towards(endpoint: SocketAddr) -> io::Result<OwnedFd> {
+/// EMFILE, ENFILE, ENOBUFS; EAGAIN and EADDRNOTAVAIL when no local port is free; ENETUNREACH. For a client also those
+/// of [`transparent::bind_as`].
+pub fn towards(endpoint: SocketAddr, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let socket = datagram_socket(endpoint)?;
+    if let Some(client) = source {
+        transparent::bind_as(&socket, client)?;
+    }
     socket.connect(&endpoint.into())?;
     Ok(socket.into())
 }
@@ -207,7 +212,7 @@ mod tests {
     fn segments_arrive_as_datagrams_and_one_too_large_for_the_way_is_sent_all_the_same() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-        let sender = towards(receiver.local_addr().unwrap()).unwrap();
+        let sender = towards(receiver.local_addr().unwrap(), None).unwrap();
         let payload: Vec<u8> = (0..2_500u32).map(|i| i as u8).collect();
         let mut buffer = vec![0; 70_000];
         send(&sender, &Route::default(), &payload, Some(1_000)).unwrap();
@@ -254,7 +259,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_not_there_is_an_error() {
         let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let socket = towards(gone).unwrap();
+        let socket = towards(gone, None).unwrap();
         send(&socket, &Route::default(), b"x", None).unwrap();
         let error = send(&socket, &Route::default(), b"x", None).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));

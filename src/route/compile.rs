@@ -301,7 +301,10 @@ fn not_served(service: &Service) -> impl Iterator<Item = Problem> {
 /// A warning where pods expect the addresses of clients, and see another.
 fn client_address(service: &Service, not_transparent: Option<&str>) -> Option<Problem> {
     let why = not_transparent?;
-    let told = service.external_policy == TrafficPolicy::Cluster || service.proxy_protocol.is_some();
+    // By headers, which only connections have.
+    let by_header =
+        service.proxy_protocol.is_some() && service.ports.iter().all(|port| port.protocol != Protocol::Udp);
+    let told = service.external_policy == TrafficPolicy::Cluster || by_header;
     (is_external(service) && !told).then(|| Problem {
         object: Some(format!("Service {}", service.key)),
         field: Some("spec.externalTrafficPolicy".to_owned()),

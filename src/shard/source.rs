@@ -33,27 +33,32 @@ pub(super) fn of(
     }
     let client = SocketAddr::new(client.0.ip().to_canonical(), client.0.port());
     let local = std::ptr::eq(targets, &raw const *frontend.targets);
-    let possible = local && shard.options.transparent.has(client.ip()) && {
-        let mut nearby = shard.nearby.borrow_mut();
-        nearby.refresh(clock::now());
-        comes_back(client.ip(), endpoint.0.ip(), &nearby.networks)
-    };
+    let possible = local
+        && shard.options.transparent.has(client.ip())
+        && comes_back(client.ip(), endpoint.0.ip(), shard.nearby.borrow_mut().networks());
     if !possible {
         frontend.port.stats.of(shard.index).client_replaced.add(1);
     }
     possible.then_some(client)
 }
 
+/// Whether an interface of this node has an address, or had it a moment ago: without a system call, for each datagram
+/// that else is refused.
+pub(super) fn is_own(shard: &Shard, ip: IpAddr) -> bool {
+    shard.nearby.borrow_mut().networks().iter().any(|network| network.addr() == ip)
+}
+
 impl Nearby {
-    fn refresh(&mut self, now: Millis) {
-        if self.read.is_some_and(|read| now.since(read) < limits::NETWORKS_AGE) {
-            return;
+    fn networks(&mut self) -> &[IpNet] {
+        let now = clock::now();
+        if self.read.is_none_or(|read| now.since(read) >= limits::NETWORKS_AGE) {
+            self.read = Some(now);
+            // What was known before is better than nothing.
+            if let Ok(networks) = addresses::networks() {
+                self.networks = networks;
+            }
         }
-        self.read = Some(now);
-        // What was known before is better than nothing.
-        if let Ok(networks) = addresses::networks() {
-            self.networks = networks;
-        }
+        &self.networks
     }
 }
 

@@ -1,6 +1,6 @@
 //! Addresses that no interface has: that their traffic arrives, and what is left behind on the node.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -12,6 +12,7 @@ use crate::harness::pod::{Pod, echo};
 use crate::harness::process::Ringport;
 use crate::harness::wait::until;
 use crate::harness::world::World;
+use crate::udp::peers;
 
 /// On no interface: addresses for documentation.
 const EXTERNAL: [&str; 2] = ["203.0.113.110", "2001:db8:9::110"];
@@ -23,6 +24,7 @@ struct Rig {
     lab: Lab,
     world: World,
     _pods: Vec<Pod>,
+    udp_pods: Vec<peers::Pod>,
 }
 
 impl Rig {
@@ -31,17 +33,28 @@ impl Rig {
         let world = World::new();
         let pods =
             (0..2).map(|family| lab.pods.pod(SocketAddr::new(pod_ip(family, 0), 8080), "pod")).collect();
+        let hear = |family| {
+            let socket = lab.pods.run(|| UdpSocket::bind((pod_ip(family, 0), 8080)));
+            peers::Pod::start("pod", socket.unwrap())
+        };
+        let udp_pods = [0, 1].map(hear).into();
         let both = pod("pod", "web", POD[0].parse().unwrap()).replace(
             "  conditions:",
             &format!("  podIPs:\n  - ip: {}\n  - ip: {}\n  conditions:", POD[0], POD[1]),
         );
         world.apply("pod", &both);
-        Some(Self { lab, world, _pods: pods })
+        Some(Self { lab, world, _pods: pods, udp_pods })
     }
 
     /// Applies `web` with these lines in its spec and its metadata.
     fn service(&self, spec: &str, metadata: &str) {
         self.world.apply("service", &service("web", spec, metadata));
+    }
+
+    /// The same for UDP.
+    fn udp_service(&self, spec: &str, metadata: &str) {
+        let tcp = service("web", spec, metadata);
+        self.world.apply("service", &tcp.replace("{port: 80,", "{protocol: UDP, port: 80,"));
     }
 
     fn spawn_through(&self, program: &[&str], args: &[&str]) -> Ringport {
@@ -94,6 +107,10 @@ fn at(address: &str) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), 80)
 }
 
+fn ask_udp(address: &str) -> std::io::Result<String> {
+    peers::ask(&peers::client(at(address)), b"who?")
+}
+
 #[test]
 fn an_external_ip_of_no_interface_answers_a_client_of_another_host_and_leaves_nothing() {
     let Some(rig) = Rig::new() else { return };
@@ -133,6 +150,23 @@ fn an_external_ip_of_no_interface_answers_a_client_of_another_host_and_leaves_no
 }
 
 #[test]
+fn datagrams_to_an_external_ip_of_no_interface_arrive_and_are_answered_from_it() {
+    let Some(rig) = Rig::new() else { return };
+    rig.udp_service(&external(&EXTERNAL), "");
+    let _ringport = rig.start(MANAGE);
+    for address in EXTERNAL {
+        for (host, whose) in
+            [(&rig.lab.client, "a client"), (&rig.lab.node, "the node"), (&rig.lab.pods, "a pod")]
+        {
+            assert_eq!(host.run(|| ask_udp(address)).unwrap(), "pod", "{whose} to {address}");
+        }
+    }
+    assert_eq!(rig.routes(), [EXTERNAL[1], EXTERNAL[0]]);
+    rig.world.delete("service");
+    rig.until_routes(&[]);
+}
+
+#[test]
 fn an_address_that_is_not_served_any_more_stays_while_it_has_a_session() {
     let Some(rig) = Rig::new() else { return };
     let listener = rig.lab.pods.run(|| std::net::TcpListener::bind((pod_ip(0, 1), 8080))).unwrap();
@@ -169,6 +203,20 @@ fn a_cluster_ip_is_reached_from_the_node_and_from_its_pods() {
     for address in &routes {
         assert_eq!(rig.lab.node.run(|| ask(at(address))).unwrap(), "pod", "from the node to {address}");
         assert_eq!(rig.lab.pods.run(|| ask(at(address))).unwrap(), "pod", "from a pod to {address}");
+    }
+}
+
+#[test]
+fn a_cluster_ip_answers_datagrams_of_the_node_and_of_its_pods() {
+    let Some(rig) = Rig::new() else { return };
+    rig.udp_service(&format!("  clusterIP: {CLUSTER}\n"), "");
+    let _ringport = rig.start(&["--manage-addresses", "--cluster-ips"]);
+    let routes = rig.routes();
+    assert!(routes.len() == 2 && routes.contains(&CLUSTER.to_owned()), "{routes:?}");
+    for address in &routes {
+        for (host, whose) in [(&rig.lab.node, "the node"), (&rig.lab.pods, "a pod")] {
+            assert_eq!(host.run(|| ask_udp(address)).unwrap(), "pod", "{whose} to {address}");
+        }
     }
 }
 
@@ -294,6 +342,40 @@ fn source_ranges_refuse_others_with_a_reset_and_count_them() {
         assert!(from(CLIENT[family], EXTERNAL[family]).is_err());
     }
     assert!(refused() > 2);
+}
+
+#[test]
+fn datagrams_from_outside_the_source_ranges_get_no_flow_and_are_counted() {
+    const MANY: u64 = 20;
+    let Some(rig) = Rig::new() else { return };
+    let ranges = format!("  annotations:\n    ringport.io/source-ranges: \"{}, {}\"\n", CLIENT[0], CLIENT[1]);
+    rig.udp_service(&external(&EXTERNAL), &ranges);
+    let ringport = rig.start(MANAGE);
+    let metrics = || rig.lab.node.run(|| ringport.metrics());
+    for (family, external) in EXTERNAL.into_iter().enumerate() {
+        let from = |from: &str| peers::client_from(SocketAddr::new(from.parse().unwrap(), 0), at(external));
+        let allowed = rig.lab.client.run(|| from(CLIENT[family])).unwrap();
+        assert_eq!(peers::ask(&allowed, b"who?").unwrap(), "pod");
+        let own = rig.lab.node.run(|| from(NODE[family])).unwrap();
+        assert_eq!(peers::ask(&own, b"who?").unwrap(), "pod", "the node itself may");
+        assert_eq!(rig.lab.node.run(|| ask_udp(external)).unwrap(), "pod", "from any of its addresses");
+        let (before, flows) = (metrics(), metrics().sum("ringport_shard_udp_flows", &[]));
+        let received = rig.udp_pods[family].received();
+        let other = rig.lab.client.run(|| from(OTHER_CLIENT[family])).unwrap();
+        (0..MANY).for_each(|_| _ = other.send(b"me too").unwrap());
+        rig.lab.node.run(|| {
+            ringport.until_metrics("they are counted", |metrics| {
+                metrics.refused("source_range") == before.refused("source_range") + MANY
+            })
+        });
+        assert_eq!(metrics().sum("ringport_shard_udp_flows", &[]), flows);
+        assert_eq!(
+            metrics().sum("ringport_datagrams_dropped_total", &["reason=\"no_flow\""]),
+            MANY * (family as u64 + 1)
+        );
+        assert_eq!(rig.udp_pods[family].received(), received);
+        assert!(!ringport.log().contains(OTHER_CLIENT[family]), "{}", ringport.log());
+    }
 }
 
 #[test]

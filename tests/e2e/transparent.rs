@@ -1,16 +1,20 @@
 //! Which address a pod sees: this node's, or under `externalTrafficPolicy: Local` with `--transparent` the client's.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::harness::client::{ask_from, connect_from, exchange};
+use crate::harness::metrics::Metrics;
 use crate::harness::netns::{CLIENT, Host, Lab, Lan, NODE, NODE_INSIDE, OTHER_CLIENT, PODS, pod_ip};
 use crate::harness::pod::{Pod, echo};
 use crate::harness::process::Ringport;
+use crate::harness::wait::PATIENCE;
 use crate::harness::world::World;
+use crate::udp::peers::{self, client_from};
 
 /// On no interface of anybody.
 const EXTERNAL: [&str; 2] = ["198.51.100.9", "2001:db8:9::9"];
@@ -21,14 +25,20 @@ const PORT: u16 = 8080;
 fn manifests(node_port: u16, policy: &str, pods: u8, more: &str) -> String {
     let mut text = format!(
         "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\nspec:\n  type: NodePort\n  \
-         externalTrafficPolicy: {policy}\n  externalIPs: [\"{}\", \"{}\"]\n{more}  ports:\n  - port: 80\n    \
-         targetPort: {PORT}\n    nodePort: {node_port}\n",
+         externalTrafficPolicy: {policy}\n  externalIPs: [\"{}\", \"{}\"]\n{more}  ports:\n",
         EXTERNAL[0], EXTERNAL[1]
     );
+    for protocol in ["TCP", "UDP"] {
+        text += &format!(
+            "  - name: {}\n    protocol: {protocol}\n    port: 80\n    targetPort: {PORT}\n    nodePort: {node_port}\n",
+            protocol.to_lowercase()
+        );
+    }
     for (family, name) in ["IPv4", "IPv6"].into_iter().enumerate() {
         text += &format!(
             "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: web-{family}\n  labels:\n    \
-             kubernetes.io/service-name: web\naddressType: {name}\nports:\n- port: {PORT}\nendpoints:\n"
+             kubernetes.io/service-name: web\naddressType: {name}\nports:\n- name: tcp\n  port: {PORT}\n- name: udp\n  \
+             protocol: UDP\n  port: {PORT}\nendpoints:\n"
         );
         for pod in 0..pods {
             text += &format!("- addresses: [\"{}\"]\n  nodeName: node\n", pod_ip(family, pod));
@@ -48,6 +58,7 @@ struct Scene {
     world: World,
     node_port: u16,
     _pods: Vec<Pod>,
+    udp_pods: Vec<peers::Pod>,
 }
 
 impl Scene {
@@ -65,7 +76,9 @@ impl Scene {
             Pod::start(listener, serve)
         };
         let pods = [0, 1].map(listen).into();
-        Some(Self { lab, world, node_port, _pods: pods })
+        let hear = |family| udp_pod(&lab.pods, pod_ip(family, 0), "pod-0");
+        let udp_pods = [0, 1].map(hear).into();
+        Some(Self { lab, world, node_port, _pods: pods, udp_pods })
     }
 
     fn start(&self, args: &[&str]) -> Ringport {
@@ -90,6 +103,16 @@ impl Scene {
         [(NODE[family], self.node_port), (EXTERNAL[family], 80)].map(|(ip, port)| at(ip, port))
     }
 
+    /// A client of UDP, and whom the pod sees. The socket stays open, so that its port is not used again.
+    fn seen_by_udp(&self, host: &Host, from: &str, to: SocketAddr) -> (UdpSocket, SocketAddr) {
+        let client = host.run(|| client_from(at(from, 0), to)).unwrap();
+        let answer = peers::ask(&client, b"who am I?").unwrap_or_else(|e| panic!("UDP {from} to {to}: {e}"));
+        assert_eq!(answer, "pod-0");
+        let seen: Vec<SocketAddr> = self.udp_pods.iter().flat_map(peers::Pod::take_peers).collect();
+        assert_eq!(seen.len(), 1, "UDP {from} to {to}: {seen:?}");
+        (client, seen[0])
+    }
+
     /// The nftables tables, routing rules and routes that are not the kernel's own.
     fn rules(&self) -> String {
         let mut text = self.lab.node.command("nft list tables");
@@ -99,6 +122,10 @@ impl Scene {
         }
         text
     }
+}
+
+fn udp_pod(host: &Host, ip: IpAddr, name: &str) -> peers::Pod {
+    peers::Pod::start(name, host.run(|| UdpSocket::bind((ip, PORT))).unwrap())
 }
 
 fn at(ip: &str, port: u16) -> SocketAddr {
@@ -129,15 +156,21 @@ fn the_address_that_a_pod_sees_for_each_frontend_family_and_policy() {
     ] {
         let Some(scene) = Scene::new(policy, witness) else { return };
         let ringport = scene.start(args);
+        let mut clients = Vec::new();
         for family in 0..2 {
             for frontend in scene.frontends(family) {
                 for client in [CLIENT[family], OTHER_CLIENT[family]] {
-                    let (from, pod_sees) = seen(&scene.lab.client, client, frontend);
-                    let case = format!("{policy} {args:?} {frontend}");
-                    if kept {
-                        assert_eq!(pod_sees, from, "{case}");
-                    } else {
-                        assert_eq!(pod_sees.ip().to_string(), NODE_INSIDE[family], "{case}");
+                    let tcp = seen(&scene.lab.client, client, frontend);
+                    let (socket, pod_sees) = scene.seen_by_udp(&scene.lab.client, client, frontend);
+                    let udp = (socket.local_addr().unwrap(), pod_sees);
+                    clients.push(socket);
+                    for (protocol, (from, pod_sees)) in [("TCP", tcp), ("UDP", udp)] {
+                        let case = format!("{protocol} {policy} {args:?} {frontend}");
+                        if kept {
+                            assert_eq!(pod_sees, from, "{case}");
+                        } else {
+                            assert_eq!(pod_sees.ip().to_string(), NODE_INSIDE[family], "{case}");
+                        }
                     }
                 }
             }
@@ -145,18 +178,57 @@ fn the_address_that_a_pod_sees_for_each_frontend_family_and_policy() {
             for from in [NODE[family], NODE_INSIDE[family]] {
                 let (_, pod_sees) = seen(&scene.lab.node, from, at(from, scene.node_port));
                 assert_eq!(pod_sees.ip().to_string(), NODE_INSIDE[family], "{policy} from the node");
+                let (_, pod_sees) = scene.seen_by_udp(&scene.lab.node, from, at(from, scene.node_port));
+                assert_eq!(pod_sees.ip().to_string(), NODE_INSIDE[family], "UDP {policy} from the node");
             }
-            let pod = pod_ip(family, 1).to_string();
-            let (_, pod_sees) = seen(&scene.lab.pods, &pod, at(NODE[family], scene.node_port));
+            let (pod, node) = (pod_ip(family, 1).to_string(), at(NODE[family], scene.node_port));
+            let (_, pod_sees) = seen(&scene.lab.pods, &pod, node);
             assert_eq!(pod_sees.ip().to_string(), NODE_INSIDE[family], "{policy} from a pod");
+            let (_, pod_sees) = scene.seen_by_udp(&scene.lab.pods, &pod, node);
+            assert_eq!(pod_sees.ip().to_string(), NODE_INSIDE[family], "UDP {policy} from a pod");
         }
         let (_, loopback) = seen(&scene.lab.node, "127.0.0.1", at("127.0.0.1", scene.node_port));
         assert_eq!(loopback.ip().to_string(), NODE_INSIDE[0]);
         let metrics = scene.lab.node.run(|| ringport.metrics());
-        assert_eq!(metrics.seen("client"), if kept { 8 } else { 0 });
+        assert_eq!(metrics.seen("client"), if kept { 16 } else { 0 });
         let warned = ringport.log().contains("pods see the address of this node instead of the client's");
         assert_eq!(warned, policy == "Local" && !kept, "{policy} {args:?}:\n{}", ringport.log());
     }
+}
+
+#[test]
+fn a_client_that_sends_to_two_frontends_from_one_port_gets_the_answers_of_both() {
+    let Some(scene) = Scene::new("Local", witness) else { return };
+    let _ringport = scene.start(&["--transparent"]);
+    for (family, from) in CLIENT.into_iter().enumerate() {
+        let client = scene.lab.client.run(|| UdpSocket::bind(at(from, 0))).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let own = client.local_addr().unwrap();
+        for frontend in scene.frontends(family) {
+            let mut buffer = [0; 16];
+            client.send_to(b"?", frontend).unwrap();
+            let (n, by) = peers::receive(&client, &mut buffer).unwrap();
+            assert_eq!((&buffer[..n], by), (&b"pod-0:?"[..], frontend));
+        }
+        // It cannot see one port twice.
+        let seen: Vec<SocketAddr> = scene.udp_pods.iter().flat_map(peers::Pod::take_peers).collect();
+        assert!(seen.len() == 2 && seen.contains(&own), "{own}: {seen:?}");
+        assert!(seen.iter().all(|peer| peer.ip() == own.ip()), "{own}: {seen:?}");
+    }
+}
+
+#[test]
+fn what_icmp_says_of_a_datagram_from_the_clients_address_ends_the_flow() {
+    let Some(mut scene) = Scene::new("Local", witness) else { return };
+    scene.udp_pods.clear();
+    let ringport = scene.start(&["--transparent"]);
+    for (family, from) in CLIENT.into_iter().enumerate() {
+        let client = scene.lab.client.run(|| client_from(at(from, 0), scene.frontends(family)[0])).unwrap();
+        client.send(b"?").unwrap();
+        let over = |metrics: &Metrics| metrics.ended("endpoint_reset") == family as u64 + 1;
+        scene.lab.node.run(|| ringport.until_metrics("the pod's refusal ends the flow", over));
+    }
+    assert_eq!(scene.lab.node.run(|| ringport.metrics()).seen("client"), 2);
 }
 
 #[test]
@@ -327,10 +399,11 @@ fn two_nodes_give_the_same_client_the_same_pod() {
     for host in [&one, &two] {
         host.ip("route add 10.244.0.0/24 via 198.51.103.1");
     }
-    let mut running = Vec::new();
+    let (mut running, mut udp_pods) = (Vec::new(), Vec::new());
     for pod in 0..PODS {
         pods.address("lo", &[&format!("{}/32", pod_ip(0, pod))]);
         running.push(pods.pod(SocketAddr::new(pod_ip(0, pod), PORT), &format!("pod-{pod}")));
+        udp_pods.push(udp_pod(&pods, pod_ip(0, pod), &format!("pod-{pod}")));
     }
     let start = |host: &Host, name: &str| {
         host.run(|| {
@@ -339,6 +412,11 @@ fn two_nodes_give_the_same_client_the_same_pod() {
             ringport
         })
     };
+    // Each datagram comes from another port.
+    let both = |from: IpAddr, to: SocketAddr| {
+        let udp = client_from((from, 0).into(), to).and_then(|client| peers::ask(&client, b"who?"));
+        [ask_from(from, to), udp].map(|answer| answer.unwrap_or_else(|e| panic!("{from} to {to}: {e}")))
+    };
     let first = start(&one, "one");
     // Each in a folder of its own would be the same: what it serves is in the manifests.
     let mut answers = Vec::new();
@@ -346,19 +424,21 @@ fn two_nodes_give_the_same_client_the_same_pod() {
     for address in &addresses {
         clients.address("eth0", &[&format!("{address}/16")]);
         let from: IpAddr = address.parse().unwrap();
-        answers.push(clients.run(|| ask_from(from, at("198.51.101.1", node_port))).unwrap());
+        answers.push(clients.run(|| both(from, at("198.51.101.1", node_port))));
     }
     let second = start(&two, "two");
     for (address, answer) in addresses.iter().zip(&answers) {
         let from: IpAddr = address.parse().unwrap();
         for _ in 0..2 {
             for node in ["198.51.102.1", "198.51.101.1"] {
-                let again = clients.run(|| ask_from(from, at(node, node_port))).unwrap();
-                assert_eq!(&again, answer, "{address} through {node}");
+                let again = clients.run(|| both(from, at(node, node_port)));
+                assert_eq!(again, *answer, "{address} through {node}");
             }
         }
     }
-    let different: std::collections::BTreeSet<&String> = answers.iter().collect();
-    assert!(different.len() > 1, "{different:?}");
+    for protocol in 0..2 {
+        let different: BTreeSet<&String> = answers.iter().map(|answer| &answer[protocol]).collect();
+        assert!(different.len() > 1, "{different:?}");
+    }
     drop((first, second));
 }

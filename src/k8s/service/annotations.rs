@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::ServiceSpec;
 
 use super::source_ranges;
 use crate::k8s::field::{FieldProblem, nearest};
@@ -123,6 +124,25 @@ fn believes_everyone(field: &str, cidrs: &[IpNet]) -> Option<FieldProblem> {
     let all = cidrs.iter().find(|cidr| cidr.prefix_len() == 0)?;
     let problem = FieldProblem::warning(field, format!("with {all} every client may say that it is another"));
     Some(problem.with_hint("name only the proxies in front of this Service"))
+}
+
+/// Warnings where PROXY headers are asked for and a port is of datagrams: they stand before the first byte of a
+/// connection, and datagrams have none.
+pub(super) fn headers_of_datagrams(wishes: &Wishes, spec: &ServiceSpec, problems: &mut Vec<FieldProblem>) {
+    let ports = spec.ports.iter().flatten();
+    let udp = ports.filter(|port| port.protocol.as_deref() == Some("UDP"));
+    let udp: Vec<String> = udp.map(|port| port.port.to_string()).collect();
+    let asked = [
+        (PROXY_PROTOCOL, wishes.proxy_protocol.is_some()),
+        (ACCEPT_PROXY_PROTOCOL, !wishes.accept_proxy_protocol.is_empty()),
+    ];
+    for (key, _) in asked.iter().filter(|(_, asked)| *asked && !udp.is_empty()) {
+        let text = format!("PROXY headers are for TCP only; UDP port {} goes without", udp.join(", "));
+        let problem = FieldProblem::warning(format!("metadata.annotations[{key}]"), text);
+        problems.push(problem.with_hint(
+            "for UDP use externalTrafficPolicy: Local and --transparent, or give the UDP ports a Service of their own",
+        ));
+    }
 }
 
 /// CIDRs joined by commas; an address is the CIDR of itself.
@@ -280,6 +300,32 @@ mod tests {
         );
         assert_eq!(problems[3].severity, Severity::Warning);
         assert_eq!(problems[3].hint.as_deref(), Some("did you mean ringport.io/idle-timeout?"));
+    }
+
+    #[test]
+    fn headers_for_datagrams_are_warned_of() {
+        let warned = |key: &str, protocols: &[&str]| {
+            let (wishes, mut problems) =
+                parse(&[(key, if key == PROXY_PROTOCOL { "v2" } else { "192.0.2.1" })]);
+            let port = |protocol: &&str| k8s_openapi::api::core::v1::ServicePort {
+                port: 53,
+                protocol: Some((*protocol).to_owned()),
+                ..Default::default()
+            };
+            let ports = Some(protocols.iter().map(port).collect());
+            headers_of_datagrams(&wishes, &ServiceSpec { ports, ..Default::default() }, &mut problems);
+            assert!(problems.iter().all(|problem| problem.severity == Severity::Warning), "{problems:?}");
+            problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect::<Vec<_>>()
+        };
+        for key in [PROXY_PROTOCOL, ACCEPT_PROXY_PROTOCOL] {
+            let said = format!(
+                "metadata.annotations[{key}]: PROXY headers are for TCP only; UDP port 53 goes without"
+            );
+            let [warning] = &warned(key, &["TCP", "UDP"])[..] else { panic!("one warning") };
+            assert!(warning.contains(&said), "{warning}");
+            assert!(warned(key, &["TCP"]).is_empty());
+        }
+        assert!(warned(SOURCE_RANGES, &["UDP"]).is_empty());
     }
 
     #[test]

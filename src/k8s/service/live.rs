@@ -49,6 +49,7 @@ pub fn live(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Live {
     let mut load_balancer_ips = load_balancer_ips(service.status.as_ref(), problems);
     load_balancer_ips.retain(in_family);
     let wishes = annotations::read(service.metadata.annotations.as_ref(), problems);
+    annotations::headers_of_datagrams(&wishes, spec, problems);
     let Some(ports) = ports(spec, problems) else { return Live { service: None, proxy_name } };
     let service = Service {
         key: meta::key(&service.metadata, true),

@@ -128,6 +128,7 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
     let wishes = annotations::read(service.metadata.annotations.as_ref(), problems);
     let empty = v1::ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&empty);
+    annotations::headers_of_datagrams(&wishes, spec, problems);
     let ports = spec.ports.as_deref().unwrap_or_default();
     let kind = kind(spec);
     let allocate = kind == ServiceKind::NodePort

@@ -90,7 +90,7 @@ fn datagrams_of_one_size_come_together_and_are_counted() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     set(&socket, libc::SOL_UDP, libc::UDP_GRO, 1);
     let mut datagrams = ring.datagrams(&socket, Senders::Anyone).unwrap();
-    let client = udp::towards(socket.local_addr().unwrap()).unwrap();
+    let client = udp::towards(socket.local_addr().unwrap(), None).unwrap();
     let payload: Vec<u8> = (0..3_100u32).map(|i| i as u8).collect();
     udp::send(&client, &Route::default(), &payload, Some(1_000)).unwrap();
     let together = datagram(&ring, &mut datagrams);
@@ -103,7 +103,7 @@ fn an_icmp_error_is_told_and_not_the_end() {
     let pod = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = pod.local_addr().unwrap();
     drop(pod);
-    let socket = udp::towards(address).unwrap();
+    let socket = udp::towards(address, None).unwrap();
     let mut datagrams = ring.datagrams(&socket, Senders::Peer).unwrap();
     assert!(datagrams.poll_next(&Context::from_waker(Waker::noop())).is_pending());
     ring.turn(Some(Duration::ZERO));

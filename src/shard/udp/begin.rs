@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::route::endpoint::Endpoint;
 use crate::route::pick::Targets;
 use crate::route::port::Admission;
 use crate::route::snapshot::Frontend;
+use crate::shard::source;
 use crate::types::{ClientAddr, Direction, DropReason, EndReason, EndpointAddr, Refusal};
 
 /// How many pods one datagram may go to: it is lost when the second is not there either.
@@ -82,13 +84,14 @@ impl Udp {
             return Err(Refusal::Draining);
         }
         let client = ClientAddr((key.client.ip().to_canonical(), key.client.port()).into());
-        if !frontend.admits(client, |ip| key.local.is_some_and(|local| local.ip.to_canonical() == ip)) {
+        let is_own = |ip| sent_to(frontend, key) == Some(ip) || source::is_own(&self.shard, ip);
+        if !frontend.admits(client, is_own) {
             return Err(Refusal::SourceRange);
         }
         self.make_room()?;
         let admission = self.admit(front, frontend, client)?;
         let targets = targets(frontend, client, key);
-        let (endpoint, socket, attempts) = self.connect(targets, client, avoid)?;
+        let (endpoint, socket, attempts) = self.connect(frontend, targets, client, avoid)?;
         let ring = &self.shard.ring;
         let datagrams = ring.datagrams(&*socket, Senders::Peer).map_err(|_| Refusal::LocalError)?;
         let flow = Rc::new(Flow {
@@ -130,6 +133,7 @@ impl Udp {
     /// Picks an endpoint and connects a socket to it. It need not be there: only an answer tells.
     fn connect(
         &self,
+        frontend: &Frontend,
         targets: &Targets,
         client: ClientAddr,
         avoid: Option<EndpointAddr>,
@@ -144,7 +148,8 @@ impl Udp {
             if avoid == Some(endpoint.addr) && candidates.has_next() {
                 continue;
             }
-            match self.socket_towards(endpoint.addr) {
+            let source = source::of(&self.shard, frontend, targets, client, endpoint.addr);
+            match self.socket_towards(frontend, endpoint.addr, source) {
                 Ok(socket) => {
                     candidates.chosen(&endpoint, now);
                     return Ok((endpoint, socket, attempts));
@@ -159,9 +164,28 @@ impl Udp {
         Err(refusal)
     }
 
-    /// A socket towards a pod. Where the machine has no more of something, the oldest flow gives its own.
-    fn socket_towards(&self, addr: EndpointAddr) -> io::Result<RingFd> {
-        let socket = udp::towards(addr.0);
+    /// A socket towards a pod, from the address of the client where one is given and this is possible. Where the
+    /// machine has no more of something, the oldest flow gives its own.
+    fn socket_towards(
+        &self,
+        frontend: &Frontend,
+        addr: EndpointAddr,
+        source: Option<SocketAddr>,
+    ) -> io::Result<RingFd> {
+        let stats = frontend.port.stats.of(self.shard.index);
+        if let Some(client) = source {
+            match udp::towards(addr.0, source) {
+                Ok(socket) => {
+                    stats.client_kept.add(1);
+                    return Ok(RingFd::new(&self.shard.ring, socket));
+                }
+                Err(error) => {
+                    stats.client_replaced.add(1);
+                    tracing::debug!(%client, endpoint = %addr, %error, "the pod sees the address of this node");
+                }
+            }
+        }
+        let socket = udp::towards(addr.0, None);
         if let Err(error) = &socket
             && is_exhausted(error)
         {
@@ -221,7 +245,12 @@ impl Udp {
 
 /// The endpoints for a client's flows.
 pub(super) fn targets<'a>(frontend: &'a Frontend, client: ClientAddr, key: &Key) -> &'a Targets {
-    frontend.targets_for(client, || key.local.map(|local| local.ip.to_canonical()).or(frontend.key.address))
+    frontend.targets_for(client, || sent_to(frontend, key))
+}
+
+/// The address that a client has sent to.
+fn sent_to(frontend: &Frontend, key: &Key) -> Option<IpAddr> {
+    key.local.map(|local| local.ip.to_canonical()).or(frontend.key.address)
 }
 
 /// Out of descriptors, memory or local ports.

@@ -2,7 +2,7 @@
 
 mod dns;
 mod flows;
-mod peers;
+pub(crate) mod peers;
 mod sizes;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -50,6 +50,11 @@ impl Pod {
         self.state.received.load(Ordering::Relaxed)
     }
 
+    /// The same, each of them once.
+    pub(crate) fn take_peers(&self) -> Vec<SocketAddr> {
+        std::mem::take(&mut *self.state.last.lock().unwrap()).into_keys().collect()
+    }
+
     /// The addresses that have sent something.
     pub(crate) fn peers(&self) -> Vec<SocketAddr> {
         self.state.last.lock().unwrap().keys().copied().collect()
@@ -111,11 +116,21 @@ pub(crate) fn client_from(from: SocketAddr, to: SocketAddr) -> io::Result<UdpSoc
 pub(crate) fn ask(client: &UdpSocket, question: &[u8]) -> io::Result<String> {
     client.send(question)?;
     let mut buffer = vec![0; 70_000];
-    let n = client.recv(&mut buffer)?;
+    let (n, _) = receive(client, &mut buffer)?;
     let answer = &buffer[..n];
     let colon = answer.iter().position(|byte| *byte == b':').expect("an answer without a name");
     assert!(answer[colon + 1..] == *question, "the answer to something else");
     Ok(String::from_utf8(answer[..colon].to_vec()).unwrap())
+}
+
+/// What comes next, and from whom. A machine that is stopped for a moment interrupts the call.
+pub(crate) fn receive(client: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    loop {
+        match client.recv_from(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Asks until somebody answers, as a resolver does: a lost datagram is sent again after a moment.
