@@ -175,7 +175,7 @@ async fn control(
         Some(error) => Some(error),
         None => {
             if let Some(server) = server {
-                serving::start(server, &hub);
+                serving::start(server, &hub, &state);
             }
             tell(config, &state);
             hub.read(|store| on_serving(&state, store));

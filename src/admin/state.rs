@@ -24,9 +24,11 @@ pub struct State {
     access_log: Cell<[u64; 2]>,
     node_eligible: Cell<bool>,
     view: RefCell<Option<View>>,
+    api: RefCell<Option<ApiAnswers>>,
 }
 
 type View = Box<dyn Fn() -> Vec<ViewStanding>>;
+type ApiAnswers = Box<dyn Fn() -> BTreeMap<u16, u64>>;
 
 /// From the cause of a change to its effect, which may be minutes.
 struct Programming(Buckets);
@@ -112,6 +114,7 @@ impl State {
             access_log: Cell::default(),
             node_eligible: Cell::new(true),
             view: RefCell::default(),
+            api: RefCell::default(),
         }
     }
 
@@ -177,6 +180,11 @@ impl State {
     /// Objects come from an API server: how it stands with them.
     pub fn set_view(&self, view: impl Fn() -> Vec<ViewStanding> + 'static) {
         self.view.replace(Some(Box::new(view)));
+    }
+
+    /// There is an API: its answers by status code.
+    pub fn set_api(&self, answers: impl Fn() -> BTreeMap<u16, u64> + 'static) {
+        self.api.replace(Some(Box::new(answers)));
     }
 
     pub(super) fn view(&self) -> Vec<ViewStanding> {
@@ -256,6 +264,7 @@ impl State {
             programming_seconds: inner.programming_seconds.0.clone(),
             compiled: inner.compiled,
             view: self.view(),
+            api_answers: self.api.borrow().as_ref().map(|answers| answers()).unwrap_or_default(),
             files_failing: inner.files_failing,
             draining: self.plane.phase() != Phase::Run,
             ready: self.ready(),

@@ -58,7 +58,9 @@ impl Api {
             Ok(()) => self.serve(&parts, body).await,
             Err(failure) => Err(failure),
         };
-        answer.unwrap_or_else(|failure| reply::failure(&failure))
+        let answer = answer.unwrap_or_else(|failure| reply::failure(&failure));
+        self.hub.answered(answer.status().as_u16());
+        answer
     }
 
     async fn serve(&self, parts: &Parts, body: Incoming) -> Result<Response<Reply>, Failure> {

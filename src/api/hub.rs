@@ -1,6 +1,7 @@
 //! The store between those who change it, those who watch it, and the data plane.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,6 +16,8 @@ pub struct Hub {
     version: watch::Sender<u64>,
     /// The version that the data plane was told.
     applied: watch::Sender<u64>,
+    /// Answers that were begun, by status code.
+    answers: RefCell<BTreeMap<u16, u64>>,
 }
 
 impl Hub {
@@ -25,6 +28,7 @@ impl Hub {
             store: RefCell::new(store),
             version: watch::Sender::new(version),
             applied: watch::Sender::new(0),
+            answers: RefCell::default(),
         }
     }
 
@@ -39,6 +43,16 @@ impl Hub {
         let version = self.store.borrow().version();
         self.version.send_if_modified(|known| std::mem::replace(known, version) != version);
         outcome
+    }
+
+    /// Counts an answer.
+    pub(super) fn answered(&self, code: u16) {
+        *self.answers.borrow_mut().entry(code).or_default() += 1;
+    }
+
+    /// Answers that were begun, by status code.
+    pub fn answers(&self) -> BTreeMap<u16, u64> {
+        self.answers.borrow().clone()
     }
 
     /// Tells when the version of the store has moved.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::{Error, store_options};
+use crate::admin::State;
 use crate::api::{Hub, Server};
 use crate::config::Config;
 use crate::store::Store;
@@ -22,7 +23,9 @@ pub(super) fn open_store(config: &Config) -> Result<Store, Error> {
 }
 
 /// Answers clients of the API from now on.
-pub(super) fn start(api: Server, hub: &Rc<Hub>) {
+pub(super) fn start(api: Server, hub: &Rc<Hub>, state: &State) {
+    let counted = hub.clone();
+    state.set_api(move || counted.answers());
     tracing::info!("--api: a Kubernetes API at {}", api.url());
     let hub = hub.clone();
     tokio::task::spawn_local(async move {

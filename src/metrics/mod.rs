@@ -110,6 +110,8 @@ pub struct Process {
     pub compiled: CompileCounts,
     /// How it stands with the objects of an API server, by kind; nothing where there is none.
     pub view: Vec<ViewStanding>,
+    /// Answers of the embedded API, by status code.
+    pub api_answers: BTreeMap<u16, u64>,
     /// Files whose latest content could not be used.
     pub files_failing: u64,
     /// Whether the process is draining.

@@ -317,6 +317,18 @@ pub static METRICS: &[Metric] = &[
         labels: &["kind"],
         read: Read::Process(|p, out| by_kind(p, |view| view.failures, out)),
     },
+    // === The API ===
+    Metric {
+        name: "ringport_api_answers_total",
+        kind: "counter",
+        help: "Answers of the API that were begun, by status code. 408, 413 and 429 are its limits: a body that is slow or large, too many watches.",
+        labels: &["code"],
+        read: Read::Process(|p, out| {
+            for (code, count) in &p.api_answers {
+                out(&[("code", &code.to_string())], *count as f64);
+            }
+        }),
+    },
     // === The pages ===
     Metric {
         name: "kubeproxy_proxy_healthz_total",

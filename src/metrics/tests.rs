@@ -219,7 +219,12 @@ fn rows_are_named_and_labelled_as_they_are_written() {
         };
         match metric.read {
             Read::Process(read) => read(
-                &Process { last_synced: 1.0, view: vec![view()], ..Process::default() },
+                &Process {
+                    last_synced: 1.0,
+                    view: vec![view()],
+                    api_answers: [(200, 1)].into(),
+                    ..Process::default()
+                },
                 &mut |labels, _| note(labels),
             ),
             Read::Port(read) => read(&port, &mut |labels, _| note(labels)),

@@ -143,6 +143,21 @@ fn the_verbs_print_what_kubectl_prints() {
     }
 }
 
+/// What the created object has and the manifest no longer says goes, and a port that is renumbered is not a second one.
+#[test]
+fn what_was_created_can_be_applied() {
+    let rig = start();
+    let web = file(&rig.world, "web.yml", WEB);
+    assert_eq!(ok(&rig, &format!("create -f {web}")), "service/web created\n");
+    assert_eq!(ok(&rig, &format!("apply -f {web}")), "service/web unchanged\n");
+    let changed = WEB.replace("port: 80,", "port: 81,").replace(", tier: \"1\"", "");
+    file(&rig.world, "web.yml", &changed);
+    assert_eq!(ok(&rig, &format!("apply -f {web}")), "service/web configured\n");
+    let service = ok(&rig, "get svc web -o yaml");
+    assert!(service.contains("port: 81\n") && !service.contains("port: 80\n"), "{service}");
+    assert!(!service.contains("tier"), "{service}");
+}
+
 #[test]
 fn create_look_and_delete_without_kubectl() {
     let rig = start();
@@ -164,7 +179,9 @@ fn create_look_and_delete_without_kubectl() {
     {
         assert!(yaml.lines().any(|said| said == line) || line.ends_with("http"), "{line}:\n{yaml}");
     }
-    let described = ok(&rig, "describe service web");
+    let described = until("the Event is there", || {
+        Some(ok(&rig, "describe service web")).filter(|text| text.contains("NoEndpoints"))
+    });
     for line in ["Port:                     http  81/TCP", "Endpoints:                ", "Events:"] {
         assert!(described.lines().any(|said| said == line), "{line:?}:\n{described}");
     }

@@ -1,7 +1,7 @@
 //! `create`, `apply` and `delete`.
 
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::api::{Api, Content, JSON};
 use super::args::{Chosen, Files, Wanted};
@@ -31,7 +31,8 @@ pub(super) async fn apply(api: &Api, files: &Files) -> Result<(), Failure> {
         let namespace = api.namespace_of(object.manifest.namespace.as_deref())?;
         let path = Api::path(object.resource, Some(namespace), Some(name));
         let before = match api.get(&path, &[], JSON).await {
-            Ok(object) => Some(object),
+            Ok(object) if files.dry_run => Some(object),
+            Ok(object) => Some(own(api, &path, object).await?),
             Err(failure) if failure.is_not_found() => None,
             Err(failure) => return Err(failure),
         };
@@ -43,12 +44,32 @@ pub(super) async fn apply(api: &Api, files: &Files) -> Result<(), Failure> {
             after.map_err(|failure| failure.when(format!("error when applying {:?}: ", object.file)))?;
         let outcome = match before {
             None => "created",
-            Some(before) if version(&before) == version(&after) => "unchanged",
+            Some(before) if says(&before) == says(&after) => "unchanged",
             Some(_) => "configured",
         };
         tell(object.resource, &after, outcome, files.dry_run)
     })
     .await
+}
+
+/// What `create` has set is from now on what `apply` has set: else the server would keep what a manifest no longer
+/// says (as kubectl does when it goes from client-side to server-side apply, client-go util/csaupgrade).
+async fn own(api: &Api, path: &str, object: Value) -> Result<Value, Failure> {
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let is = |entry: &Value, operation: &str| {
+        entry["manager"] == MANAGER.1 && entry["operation"] == operation && entry.get("subresource").is_none()
+    };
+    let entries = entries.map_or(&[][..], Vec::as_slice);
+    let Some(created) = entries.iter().position(|entry| is(entry, "Update")) else { return Ok(object) };
+    if entries.iter().any(|entry| is(entry, "Apply")) {
+        return Ok(object);
+    }
+    let patch = json!([
+        {"op": "test", "path": "/metadata/resourceVersion", "value": version(&object)},
+        {"op": "replace", "path": format!("/metadata/managedFields/{created}/operation"), "value": "Apply"},
+    ]);
+    let content = Content { media: "application/json-patch+json", text: &patch.to_string() };
+    api.call(Method::PATCH, path, &[MANAGER], JSON, Some(content)).await
 }
 
 pub(super) async fn delete(api: &Api, chosen: &Chosen) -> Result<(), Failure> {
@@ -128,6 +149,16 @@ pub(super) fn typed(info: &Info) -> String {
         "" => info.singular.to_owned(),
         group => format!("{}.{group}", info.singular),
     }
+}
+
+/// What an object says, without who has set it and when.
+fn says(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+        metadata.remove("resourceVersion");
+    }
+    object
 }
 
 fn version(object: &Value) -> Option<&str> {

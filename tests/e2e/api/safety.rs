@@ -136,6 +136,7 @@ fn bodies_and_heads_are_bounded() {
         (answer.status, answer.message().as_str()),
         (413, "Request entity is too large: limit is 3145728")
     );
+    assert_eq!(rig.ringport.metrics().sum("ringport_api_answers_total", &["code=\"413\""]), 1);
     let long = "x".repeat(100_000);
     assert_eq!(rig.api.send("GET", "/api", &[("X-Long", &long)], "").status, 431);
     let status = rig.api.send("GET", &format!("/api?{long}"), &[], "").status;
@@ -149,6 +150,7 @@ fn watches_are_bounded_and_give_their_place_back() {
     let watches: Vec<_> = (0..512).map(|_| rig.api.watch(&path)).collect();
     let refused = rig.api.get(&path);
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")), "{}", refused.body);
+    assert_eq!(rig.ringport.metrics().sum("ringport_api_answers_total", &["code=\"429\""]), 1);
     assert_eq!(rig.api.get(SERVICES).status, 200);
     drop(watches);
     until("their places are free", || {

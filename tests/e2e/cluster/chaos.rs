@@ -22,6 +22,13 @@ pub(crate) struct Deeds {
     pub(crate) refused: AtomicUsize,
 }
 
+impl Deeds {
+    /// Whether each has happened that is no accident of the start.
+    pub(crate) fn are_all_done(&self) -> bool {
+        [&self.cut, &self.swapped, &self.repeated].iter().all(|deed| deed.load(Ordering::Relaxed) > 0)
+    }
+}
+
 /// A proxy on the loopback interface of a host, before an API on a unix socket. It ends with the tests.
 pub(crate) fn start(host: &Host, api: &Path, seed: u64) -> (SocketAddr, Arc<Deeds>) {
     proxy(host, api, Rng::with_seed(seed), true)

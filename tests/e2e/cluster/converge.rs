@@ -120,6 +120,10 @@ fn whatever_happens_to_the_watches_both_route_the_same_in_the_end() {
     for _ in 0..STEPS {
         step(&mut random, &api);
     }
+    until("everything was done to the watches", || {
+        step(&mut random, &api);
+        deeds.are_all_done().then_some(())
+    });
     // The source takes a moment as well.
     let (mut wanted, mut last) = (String::new(), String::new());
     let agree = || {
@@ -131,11 +135,6 @@ fn whatever_happens_to_the_watches_both_route_the_same_in_the_end() {
     assert!(waiting.is_ok(), "wanted\n{wanted}\nand there is\n{last}\n{}", follower.log());
     assert!(wanted.contains("nodePort"), "{wanted}");
     eprintln!("{deeds:?}");
-    let deeds = format!("{deeds:?}");
-    assert!(
-        !deeds.contains("cut: 0") && !deeds.contains("swapped: 0") && !deeds.contains("repeated: 0"),
-        "{deeds}"
-    );
 }
 
 #[test]
