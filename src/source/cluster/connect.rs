@@ -38,7 +38,7 @@ pub enum ConnectError {
 }
 
 /// A way to the API server. Tokens and certificate authorities in files are read again by the client
-/// itself; everything else is when [`Link::renew`] is called.
+/// itself; everything else is when `renew` is called.
 pub struct Link {
     access: Option<Access>,
     client: RefCell<Client>,
