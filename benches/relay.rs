@@ -59,6 +59,7 @@ fn balancer(pod: SocketAddr, splice: bool) -> (Arc<Plane>, SocketAddr) {
         port: Arc::new(PortRoute::new(state, PortSettings::default())),
         from_node: targets.clone(),
         targets,
+        pods: None,
         keeps_client: false,
         sources: Vec::new(),
         serving: Arc::default(),

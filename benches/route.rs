@@ -93,6 +93,7 @@ fn service(i: u32, affinity: bool) -> Service {
         }],
         selector: Default::default(),
         cluster_ips: Vec::new(),
+        any_family: true,
         // More Services than there are nodePorts: each has an address of its own instead.
         external_ips: vec![IpAddr::V4(Ipv4Addr::from(0xc612_0000 + i))],
         load_balancer_ips: Vec::new(),

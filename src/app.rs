@@ -299,6 +299,7 @@ pub fn compile_options(config: &Config) -> CompileOptions {
     CompileOptions {
         nodeport_addresses: addresses::at_start(&config.nodeport_addresses),
         cluster_ips: config.cluster_ips,
+        cluster_cidrs: config.cluster_cidr.clone(),
         permits: permits(config),
         defaults: PortSettings {
             max_connections: config.max_connections_per_service,

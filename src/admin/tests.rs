@@ -34,6 +34,7 @@ fn world() -> World {
         }],
         selector: BTreeMap::new(),
         cluster_ips: Vec::new(),
+        any_family: true,
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
         load_balancer_source_ranges: Default::default(),

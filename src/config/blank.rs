@@ -30,6 +30,7 @@ pub(super) fn blank() -> Config {
         manage_addresses: false,
         external_ip_cidrs: Vec::new(),
         reserve_ports: false,
+        cluster_cidr: Vec::new(),
         node_name: None,
         transparent: false,
         transparent_mark: 0,

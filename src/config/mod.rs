@@ -68,6 +68,8 @@ pub struct Config {
     pub external_ip_cidrs: Vec<IpNet>,
     /// Whether node ports are kept from outgoing connections.
     pub reserve_ports: bool,
+    /// Where pods have their addresses, besides what the Node says.
+    pub cluster_cidr: Vec<IpNet>,
     /// This node's name; `None` is the host's.
     pub node_name: Option<String>,
     /// Whether pods see the addresses of clients under `externalTrafficPolicy: Local`.

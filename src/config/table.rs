@@ -252,7 +252,7 @@ pub static ROWS: &[Row] = &[
         ),
         doc: "Where node ports listen: the node's addresses inside these CIDRs, or `primary` for the addresses of \
               its default routes. As with kube-proxy, an address family without a CIDR keeps all its addresses. \
-              Default: every address, IPv4 and IPv6.",
+              Default: every address, in the families of each Service.",
     },
     Row {
         flag: "cluster-ips",
@@ -273,6 +273,23 @@ pub static ROWS: &[Row] = &[
         kind: Kind::Switch(|c| &mut c.manage_addresses),
         doc: "Make the traffic of served addresses that no interface has (external IPs, load balancer addresses, cluster \
               IPs) arrive here, by a local route for each; they are removed at the end. Needs CAP_NET_ADMIN.",
+    },
+    Row {
+        flag: "cluster-cidr",
+        short: None,
+        key: "clusterCIDR",
+        default: "",
+        scope: Scope::All,
+        kind: Kind::Parsed(
+            |c, text| {
+                c.cluster_cidr = value::cidrs(text)?;
+                Some(())
+            },
+            "CIDRs joined by commas, as in 10.244.0.0/16,fd00:244::/56, or nothing",
+        ),
+        doc: "Where pods have their addresses, besides `spec.podCIDRs` of this node. Under `externalTrafficPolicy: Local` \
+              a pod that uses an external address reaches all endpoints, as with kube-proxy, and a client from outside the \
+              local ones.",
     },
     Row {
         flag: "external-ip-cidrs",
@@ -664,7 +681,7 @@ impl Row {
                 "api-tls-cert-file" | "api-tls-private-key-file" | "api-token-file" => "FILE",
                 "service-node-port-range" => "FIRST-LAST",
                 "service-cluster-ip-range" => "CIDR",
-                "nodeport-addresses" | "external-ip-cidrs" => "CIDRS",
+                "nodeport-addresses" | "external-ip-cidrs" | "cluster-cidr" => "CIDRS",
                 "node-name" => "NAME",
                 "kubeconfig" => "FILE",
                 "service-proxy-name" => "NAME",

@@ -109,7 +109,7 @@ impl Reservations {
 
     fn try_hold(&mut self, key: FrontendKey) -> io::Result<()> {
         let own = self.addresses.get(&(key.protocol, key.port));
-        let overlaps = own.is_some_and(|own| key.address.is_none() || own.contains(&None));
+        let overlaps = own.is_some_and(|own| own.iter().any(|other| key.overlaps(*other)));
         let beside = if overlaps { Beside::OwnHold } else { Beside::Nothing };
         let hold = Hold::take(key.protocol, key.address, key.port, beside)?;
         self.held.insert(key, hold);

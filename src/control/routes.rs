@@ -74,7 +74,7 @@ impl LocalRoutes {
 
     /// This frontend is about to be published.
     pub(super) fn serve(&mut self, frontend: &Arc<Frontend>) {
-        let Some(ip) = frontend.key.address else { return };
+        let Some(ip) = one_address(&frontend.key) else { return };
         let address = self.addresses.entry(ip).or_insert_with(|| {
             self.changed = true;
             Address::default()
@@ -87,7 +87,7 @@ impl LocalRoutes {
 
     /// This one is not published any more.
     pub(super) fn give_up(&mut self, key: &FrontendKey) {
-        let Some(ip) = key.address else { return };
+        let Some(ip) = one_address(key) else { return };
         if let Some(address) = self.addresses.get_mut(&ip) {
             address.keys.remove(key);
             if address.keys.is_empty() {
@@ -259,6 +259,11 @@ fn unrouted(addresses: &[IpAddr], why: Option<&str>, managed: bool) -> Option<Pr
         hint: Some(format!("{option}run `{}`{more}", commands.join("; "))),
         ..Problem::warning(message)
     })
+}
+
+/// The address that a frontend has to itself; a wildcard is of addresses that the node has anyway.
+fn one_address(key: &FrontendKey) -> Option<IpAddr> {
+    key.address.filter(|_| !key.is_wildcard())
 }
 
 fn them(plural: bool) -> &'static str {

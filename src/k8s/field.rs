@@ -92,6 +92,13 @@ impl From<FieldProblem> for Problem {
 #[derive(Debug)]
 pub struct Value(String);
 
+impl Value {
+    /// Text that is not to be quoted.
+    pub fn verbatim(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self(format!("{text:?}"))

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
+
 use super::field::FieldProblem;
 
 /// Where an object comes from, and so which addresses it may name.
@@ -50,6 +52,19 @@ fn without_leading_zeros(text: &str) -> Option<Ipv4Addr> {
         *octet = digits.then(|| part.parse().ok())??;
     }
     parts.next().is_none().then(|| Ipv4Addr::from(octets))
+}
+
+/// What a [`cidr`] has to be.
+pub(super) const CIDR_RULE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// A CIDR as the API server reads it: spaces around it and leading zeros are tolerated, host bits are dropped.
+pub fn cidr(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    let sloppy = || {
+        let (address, bits) = text.split_once('/')?;
+        IpNet::new(read(address, "", &mut Vec::new())?, bits.parse().ok()?).ok()
+    };
+    text.parse().ok().or_else(sloppy).map(|cidr: IpNet| cidr.trunc())
 }
 
 /// What forbids `ip` as the address of an endpoint or as an externalIP

@@ -31,6 +31,8 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// `spec.clusterIPs` without `None`; a headless Service has none and is not proxied.
     pub cluster_ips: Vec<IpAddr>,
+    /// Whether it says nothing of families, as a file may: then it is served in both, whatever its clusterIPs are.
+    pub any_family: bool,
     /// `spec.externalIPs`
     pub external_ips: Vec<IpAddr>,
     /// `status.loadBalancer.ingress[].ip` whose ipMode is VIP.
@@ -66,6 +68,14 @@ pub struct Service {
     pub proxy_protocol: Option<ProxyVersion>,
     /// Annotation `ringport.io/accept-proxy-protocol`: the peers that have to send one; empty is nobody.
     pub accept_proxy_protocol: Arc<[IpNet]>,
+}
+
+impl Service {
+    /// Whether it is proxied in the family of an address: where it has a clusterIP, as with kube-proxy, which runs once
+    /// for each family.
+    pub fn is_in_family_of(&self, ip: IpAddr) -> bool {
+        self.any_family || self.cluster_ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4())
+    }
 }
 
 /// `spec.type`, of the kinds that are proxied.
@@ -212,6 +222,8 @@ pub struct Node {
     pub name: Arc<str>,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<Arc<str>>,
+    /// `spec.podCIDRs`: where its pods have their addresses, as far as the cluster hands them out by node.
+    pub pod_cidrs: Vec<IpNet>,
 }
 
 /// Everything the data plane is compiled from. Untouched objects stay the same `Arc`, which is how

@@ -14,14 +14,31 @@ const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Validates a Node. Without an error among `problems` there is always one.
 pub fn read(node: &v1::Node, problems: &mut Vec<FieldProblem>) -> Option<Node> {
     meta::validate(&node.metadata, false, names::dns_1123_subdomain, problems);
+    for (index, text) in pod_cidrs(node).iter().enumerate().filter(|(_, text)| ip::cidr(text).is_none()) {
+        problems.push(FieldProblem::invalid(format!("spec.podCIDRs[{index}]"), *text, ip::CIDR_RULE));
+    }
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return None;
     }
+    Some(own(node))
+}
+
+fn own(node: &v1::Node) -> Node {
     let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL));
-    Some(Node {
+    Node {
         name: meta::key(&node.metadata, false).name,
         zone: zone.filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
-    })
+        pod_cidrs: pod_cidrs(node).into_iter().filter_map(ip::cidr).collect(),
+    }
+}
+
+/// `spec.podCIDRs`, or `spec.podCIDR` where only that is written.
+fn pod_cidrs(node: &v1::Node) -> Vec<&str> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    match spec.pod_cidrs.as_deref() {
+        Some(list) if !list.is_empty() => list.iter().map(String::as_str).collect(),
+        _ => spec.pod_cidr.as_deref().filter(|text| !text.is_empty()).into_iter().collect(),
+    }
 }
 
 /// The taint by which the cluster autoscaler says that a node will go: load balancers should send
@@ -31,7 +48,7 @@ const TO_BE_DELETED_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// A Node of an API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveNode {
-    /// Its name and zone.
+    /// What is compiled from it.
     pub node: Node,
     /// Whether load balancers should send traffic to it: the cluster autoscaler does not want it gone.
     pub eligible: bool,
@@ -43,17 +60,13 @@ pub struct LiveNode {
 
 /// Reads a Node that an API server has validated.
 pub fn live(node: &v1::Node) -> LiveNode {
-    let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE_LABEL));
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let status = node.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
     let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
     LiveNode {
-        node: Node {
-            name: meta::key(&node.metadata, false).name,
-            zone: zone.filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
-        },
+        node: own(node),
         eligible: taints.iter().all(|taint| taint.key != TO_BE_DELETED_TAINT),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
         internal_ips: internal.filter_map(|a| ip::read(&a.address, "", &mut Vec::new())).collect(),
@@ -74,8 +87,12 @@ mod tests {
                     {{"type": "ExternalIP", "address": "192.0.2.8"}}, {{"type": "InternalIP", "address": "fd00::7"}}]}}}}"#
             )).unwrap())
         };
-        let healthy = node("{}", "True");
+        let healthy =
+            node(r#"{"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00:244:1::/64"]}"#, "True");
         assert_eq!((&*healthy.node.name, healthy.node.zone.as_deref()), ("n1", Some("z")));
+        let cidrs = |node: &LiveNode| node.node.pod_cidrs.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(cidrs(&healthy), ["10.244.1.0/24", "fd00:244:1::/64"]);
+        assert_eq!(cidrs(&node(r#"{"podCIDR": "10.244.1.7/24"}"#, "True")), ["10.244.1.0/24"]);
         assert!(healthy.eligible && healthy.ready);
         let ips: Vec<String> = healthy.internal_ips.iter().map(ToString::to_string).collect();
         assert_eq!(ips, ["192.0.2.7", "fd00::7"]);

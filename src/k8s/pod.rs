@@ -108,7 +108,11 @@ fn ips(pod: &v1::Pod, trust: Trust, problems: &mut Vec<FieldProblem>) -> Vec<IpA
     for (field, text) in texts {
         let Some(ip) = ip::read(text, &field, problems) else { continue };
         if let Some(rule) = ip::special(ip, trust) {
-            problems.push(FieldProblem::invalid(field, text, rule));
+            // An API accepts the Pod, and makes no endpoint of such an address.
+            problems.push(match trust {
+                Trust::File => FieldProblem::invalid(field, text, rule),
+                Trust::Api => FieldProblem::warning(field, format!("{text} is no endpoint: it {rule}")),
+            });
         } else if ips.iter().any(|other| Family::of(*other) == Family::of(ip)) {
             let rule = "may specify no more than one IP for each IP family";
             problems.push(FieldProblem::invalid(field, text, rule));
@@ -237,6 +241,21 @@ mod tests {
         assert_eq!(both.ip(Family::V6), Some("fd00::1".parse().unwrap()));
         let v6 = pod(r#""status": {"podIPs": [{"ip": "::1"}]}"#);
         assert_eq!((v6.ip(Family::V4), v6.ip(Family::V6)), (None, Some("::1".parse().unwrap())));
+    }
+
+    #[test]
+    fn an_api_accepts_an_address_that_makes_no_endpoint() {
+        let json = r#"{"metadata": {"name": "a"}, "status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}"#;
+        let mut problems = Vec::new();
+        let pod = read(&serde_json::from_str(json).unwrap(), Trust::Api, &mut problems).unwrap();
+        assert_eq!(pod.ips, [] as [IpAddr; 0]);
+        let told: Vec<String> = problems.into_iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
+        assert_eq!(
+            told,
+            [
+                "status.podIPs[0].ip: 127.0.0.1 is no endpoint: it may not be in the loopback range (127.0.0.0/8, ::1/128)"
+            ]
+        );
     }
 
     #[test]

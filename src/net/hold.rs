@@ -12,10 +12,11 @@
 //! The address need not be on an interface (IP_FREEBIND): externalIPs often are not.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
+use super::socket::Families;
 use super::{hold_udp, socket};
 use crate::types::Protocol;
 
@@ -46,21 +47,13 @@ impl Hold {
         if protocol == Protocol::Udp {
             return Ok(Self { _sockets: hold_udp::take(address, port, beside)? });
         }
-        let Some(address) = address else {
-            return match Self::bind(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port, beside) {
-                Err(error) if socket::no_ipv6(&error) => {
-                    Self::bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port, beside)
-                }
-                result => result,
-            };
-        };
-        Self::bind(address, port, beside)
+        socket::on_address(address, |ip, families| Self::bind(ip, families, port, beside))
     }
 
-    fn bind(address: IpAddr, port: u16, beside: Beside) -> io::Result<Self> {
+    fn bind(address: IpAddr, families: Families, port: u16, beside: Beside) -> io::Result<Self> {
         let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::STREAM, Some(socket2::Protocol::TCP))?;
-        socket::allow_any_address(&socket, address)?;
+        socket::allow_any_address(&socket, address, families)?;
         socket.set_reuse_address(true)?;
         if beside == Beside::OwnHold {
             socket.set_reuse_port(true)?;
@@ -75,7 +68,7 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
-    use std::net::TcpStream;
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 
     use super::*;
 
@@ -102,8 +95,14 @@ mod tests {
         socket.local_addr().unwrap().as_socket().unwrap().port()
     }
 
-    fn kinds() -> [(Option<IpAddr>, IpAddr, IpAddr); 4] {
-        [(Some(V4), V4, V4), (Some(V6), V6, V6), (None, ANY6, V4), (Some(ANY4), ANY4, V4)]
+    fn kinds() -> [(Option<IpAddr>, IpAddr, IpAddr); 5] {
+        [
+            (Some(V4), V4, V4),
+            (Some(V6), V6, V6),
+            (None, ANY6, V4),
+            (Some(ANY4), ANY4, V4),
+            (Some(ANY6), ANY6, V6),
+        ]
     }
 
     fn in_use<T>(result: io::Result<T>) -> bool {

@@ -20,23 +20,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::hold::Beside;
-use super::socket;
+use super::socket::{self, Families};
 
 /// See [`super::hold::Hold::take`].
 pub(super) fn take(address: Option<IpAddr>, port: u16, beside: Beside) -> io::Result<Vec<Socket>> {
-    let all = address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     // Step 1. The number counts from here on: for zero, the kernel has chosen one.
-    let probe = match bind(all, port, beside) {
-        Err(error) if address.is_none() && socket::no_ipv6(&error) => {
-            bind(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port, beside)
-        }
-        result => result,
-    }?;
+    let probe = socket::on_address(address, |ip, families| bind(ip, families, port, beside))?;
     let port = probe.local_addr()?.as_socket().map_or(port, |bound| bound.port());
     drop(probe);
+    const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let held = match address {
-        Some(address) => &[address][..],
-        None => &[IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+        Some(address) if address.is_unspecified() => {
+            LOOPBACK.into_iter().filter(|own| own.is_ipv4() == address.is_ipv4()).collect()
+        }
+        Some(address) => vec![address],
+        None => LOOPBACK.to_vec(),
     };
     held.iter().filter_map(|address| deaf(*address, port, beside).transpose()).collect()
 }
@@ -44,7 +42,7 @@ pub(super) fn take(address: Option<IpAddr>, port: u16, beside: Beside) -> io::Re
 /// Steps 2 and 3. `None` where no socket can be made to hear nobody: the address is of no interface yet, or
 /// there is no IPv6.
 fn deaf(address: IpAddr, port: u16, beside: Beside) -> io::Result<Option<Socket>> {
-    let socket = match bind(address, port, beside) {
+    let socket = match bind(address, Families::One, port, beside) {
         Err(error) if socket::no_ipv6(&error) => return Ok(None),
         result => result?,
     };
@@ -55,10 +53,10 @@ fn deaf(address: IpAddr, port: u16, beside: Beside) -> io::Result<Option<Socket>
     Ok(made.is_ok().then_some(socket))
 }
 
-fn bind(address: IpAddr, port: u16, beside: Beside) -> io::Result<Socket> {
+fn bind(address: IpAddr, families: Families, port: u16, beside: Beside) -> io::Result<Socket> {
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    socket::allow_any_address(&socket, address)?;
+    socket::allow_any_address(&socket, address, families)?;
     if beside == Beside::OwnHold {
         socket.set_reuse_port(true)?;
     }
@@ -117,12 +115,14 @@ mod tests {
         client(to, port).recv(&mut [0]).unwrap_err().kind() == ErrorKind::ConnectionRefused
     }
 
-    fn kinds() -> [(Option<IpAddr>, IpAddr, IpAddr); 5] {
+    fn kinds() -> [(Option<IpAddr>, IpAddr, IpAddr); 7] {
         [
             (Some(V4), V4, V4),
             (Some(V6), V6, V6),
             (None, ANY6, V4),
             (None, ANY6, V6),
+            (Some(ANY4), ANY4, V4),
+            (Some(ANY6), ANY6, V6),
             (Some("127.3.2.1".parse().unwrap()), "127.3.2.1".parse().unwrap(), "127.3.2.1".parse().unwrap()),
         ]
     }
@@ -161,9 +161,8 @@ mod tests {
         for (address, bind, to) in kinds() {
             let port = free_port();
             let _hold = hold(address, port).unwrap();
-            let shards: Vec<UdpSocket> = (0..2)
-                .map(|_| UdpSocket::from(udp::frontend(SocketAddr::new(bind, port)).unwrap()))
-                .collect();
+            let shards: Vec<UdpSocket> =
+                (0..2).map(|_| UdpSocket::from(udp::frontend(address, port).unwrap())).collect();
             let clients: Vec<UdpSocket> = (0..CLIENTS).map(|_| client(to, port)).collect();
             // On loopback a datagram has arrived when send(2) is back.
             let counts = shards.iter().map(|shard| std::iter::from_fn(|| shard.recv(&mut [0]).ok()).count());
@@ -182,8 +181,8 @@ mod tests {
         let _wildcard = hold(None, port).unwrap();
         assert!(in_use(hold(Some(V4), port)));
         let _specific = Hold::take(types::Protocol::Udp, Some(V4), port, Beside::OwnHold).unwrap();
-        let _on_wildcard = UdpSocket::from(udp::frontend(SocketAddr::new(ANY6, port)).unwrap());
-        let on_specific = UdpSocket::from(udp::frontend(SocketAddr::new(V4, port)).unwrap());
+        let _on_wildcard = UdpSocket::from(udp::frontend(None, port).unwrap());
+        let on_specific = UdpSocket::from(udp::frontend(Some(V4), port).unwrap());
         let client = client(V4, port);
         let (_, from) = on_specific.recv_from(&mut [0]).unwrap();
         assert_eq!(from, client.local_addr().unwrap());

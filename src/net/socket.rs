@@ -1,7 +1,7 @@
 //! Sockets of the data plane and their options.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -44,28 +44,22 @@ impl Default for TcpOptions {
 /// A listening socket for one shard: one of a SO_REUSEPORT group. What accepted connections inherit
 /// (TCP_NODELAY, keepalive) is set here, once. The address need not be on an interface (IP_FREEBIND).
 ///
-/// The unspecified IPv6 address listens on IPv4 too; where the machine has no IPv6, on IPv4 only.
+/// `None` is every address of the node, see [`on_address`].
 ///
 /// # Errors
 /// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
-pub fn listen(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
-    match listen_on(address, options) {
-        Err(error) if address.ip().is_unspecified() && no_ipv6(&error) => {
-            listen_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), options)
-        }
-        result => result,
-    }
-}
-
-fn listen_on(address: SocketAddr, options: &TcpOptions) -> io::Result<OwnedFd> {
-    let socket = stream_socket(address)?;
-    socket.set_reuse_port(true)?;
-    socket.set_reuse_address(true)?;
-    allow_any_address(&socket, address.ip())?;
-    set_connection_options(&socket, options)?;
-    socket.bind(&address.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
-    Ok(socket.into())
+pub fn listen(address: Option<IpAddr>, port: u16, options: &TcpOptions) -> io::Result<OwnedFd> {
+    on_address(address, |ip, families| {
+        let address = SocketAddr::new(ip, port);
+        let socket = stream_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.set_reuse_address(true)?;
+        allow_any_address(&socket, ip, families)?;
+        set_connection_options(&socket, options)?;
+        socket.bind(&address.into())?;
+        socket.listen(limits::LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    })
 }
 
 /// A socket to connect to a pod with, from the address of a client where one is given: see
@@ -224,11 +218,34 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Before bind(2): the address need not be on an interface, and the IPv6 wildcard takes IPv4 with it; any
-/// other address has only one family.
-pub(super) fn allow_any_address(socket: &Socket, address: IpAddr) -> io::Result<()> {
+/// Which families a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Families {
+    /// That of its address.
+    One,
+    /// It has the IPv6 wildcard, which takes IPv4 with it.
+    Both,
+}
+
+/// Makes a socket with this address; for `None` with every IPv6 and IPv4 address of the node, or with all of IPv4
+/// where it has no IPv6. The wildcard of a family is every address of that family.
+pub(super) fn on_address<T>(
+    address: Option<IpAddr>,
+    make: impl Fn(IpAddr, Families) -> io::Result<T>,
+) -> io::Result<T> {
+    if let Some(address) = address {
+        return make(address, Families::One);
+    }
+    match make(IpAddr::V6(Ipv6Addr::UNSPECIFIED), Families::Both) {
+        Err(error) if no_ipv6(&error) => make(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Families::One),
+        result => result,
+    }
+}
+
+/// Before bind(2): the address need not be on an interface (IP_FREEBIND).
+pub(super) fn allow_any_address(socket: &Socket, address: IpAddr, families: Families) -> io::Result<()> {
     if address.is_ipv6() {
-        socket.set_only_v6(!address.is_unspecified())?;
+        socket.set_only_v6(families == Families::One)?;
         socket.set_freebind_v6(true)
     } else {
         socket.set_freebind_v4(true)

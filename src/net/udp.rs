@@ -1,36 +1,32 @@
 //! Sockets for datagrams: a frontend's on each shard, one towards the pod for each flow, and sending on them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{socket, transparent};
+use super::socket::{self, Families};
+use super::transparent;
 use crate::limits;
 
 /// A frontend's socket for one shard: one of a SO_REUSEPORT group. It asks for all that a reply needs to know:
 /// a wildcard socket for the address that each datagram was sent to. The address need not be on an interface
 /// (IP_FREEBIND).
 ///
-/// The unspecified IPv6 address takes IPv4 with it; where the machine has no IPv6, it is IPv4 only.
+/// `None` is every address of the node, see [`socket::on_address`].
 ///
 /// # Errors
 /// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
-pub fn frontend(address: SocketAddr) -> io::Result<OwnedFd> {
-    match frontend_on(address) {
-        Err(error) if address.ip().is_unspecified() && socket::no_ipv6(&error) => {
-            frontend_on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
-        }
-        result => result,
-    }
+pub fn frontend(address: Option<IpAddr>, port: u16) -> io::Result<OwnedFd> {
+    socket::on_address(address, |ip, families| frontend_on(SocketAddr::new(ip, port), families))
 }
 
-fn frontend_on(address: SocketAddr) -> io::Result<OwnedFd> {
+fn frontend_on(address: SocketAddr, families: Families) -> io::Result<OwnedFd> {
     let socket = datagram_socket(address)?;
     socket.set_reuse_port(true)?;
-    socket::allow_any_address(&socket, address.ip())?;
+    socket::allow_any_address(&socket, address.ip(), families)?;
     if address.ip().is_unspecified() {
         if address.is_ipv4() {
             set(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use imbl::ordmap::DiffItem;
+use ipnet::IpNet;
 
 use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
 use crate::metrics::CompileCounts;
@@ -28,6 +29,8 @@ pub struct Compiler {
     world: World,
     services: HashMap<NamespacedName, CompiledService>,
     claims: Claims,
+    /// See [`Frontend::pods`].
+    pods: Option<Arc<Sources>>,
     /// Of Services that have one.
     problems: BTreeMap<NamespacedName, Vec<Problem>>,
     /// Service ports that are gone, while anything refers to them.
@@ -87,6 +90,7 @@ impl Compiler {
             world: World::default(),
             services: HashMap::new(),
             claims: Claims::default(),
+            pods: None,
             problems: BTreeMap::new(),
             departed: Vec::new(),
             health_checks: BTreeMap::new(),
@@ -186,6 +190,7 @@ impl Compiler {
         let slices = world.slices.get(&service.key);
         let mut compiled = CompiledService::default();
         let clients = Clients::new(service);
+        let pods = self.pods_of(&world.node);
         for (port_index, port) in service.ports.iter().enumerate() {
             if port.protocol == Protocol::Sctp {
                 continue;
@@ -212,14 +217,25 @@ impl Compiler {
                 let keeps_client =
                     service.external_policy == TrafficPolicy::Local && kind != FrontendKind::ClusterIp;
                 let (port, serving) = (route.clone(), serving.clone());
+                let pods = pods.clone();
                 let frontend =
-                    Frontend { key, kind, port, targets, from_node, keeps_client, sources, serving };
+                    Frontend { key, kind, port, targets, from_node, pods, keeps_client, sources, serving };
                 let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
                 compiled.claims.push(Claim { frontend, age_rank: service.age_rank, port_index });
             }
             compiled.ports.push(CompiledPort { route, targets: cache.used, serving });
         }
         compiled
+    }
+
+    /// Where pods have their addresses. The same `Arc` while that is the same.
+    fn pods_of(&mut self, node: &Node) -> Option<Arc<Sources>> {
+        let cidrs: Vec<IpNet> = self.options.cluster_cidrs.iter().chain(&node.pod_cidrs).copied().collect();
+        let pods = Sources::new(&cidrs);
+        if pods.as_ref() != self.pods.as_deref() {
+            self.pods = pods.map(Arc::new);
+        }
+        self.pods.clone()
     }
 
     /// The route of a service port: the old one if nothing about it is different, else a new one over
@@ -336,6 +352,7 @@ fn old_frontend(old: &CompiledService, new: &Frontend) -> Option<Arc<Frontend>> 
             && Arc::ptr_eq(&f.port, &new.port)
             && Arc::ptr_eq(&f.targets, &new.targets)
             && Arc::ptr_eq(&f.from_node, &new.from_node)
+            && f.pods == new.pods
             && f.sources == new.sources
             && f.serving == new.serving
     };

@@ -24,6 +24,7 @@ pub(crate) fn service(service: &str, node_port: u16, age_rank: u64) -> Service {
         ports: vec![port("", Protocol::Tcp, 80, Some(node_port))],
         selector: Default::default(),
         cluster_ips: Vec::new(),
+        any_family: true,
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
         load_balancer_source_ranges: Arc::default(),
@@ -77,7 +78,7 @@ pub(crate) fn slice(service: &str, endpoints: Vec<SliceEndpoint>) -> EndpointSli
 }
 
 pub(crate) fn world() -> World {
-    World { node: Arc::new(Node { name: "us".into(), zone: None }), ..World::default() }
+    World { node: Arc::new(Node { name: "us".into(), ..Node::default() }), ..World::default() }
 }
 
 pub(crate) trait WorldExt {

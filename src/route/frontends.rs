@@ -1,8 +1,10 @@
 //! The addresses and ports that Services are reached by, and who gets one that several claim.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::k8s::model::{Service, ServiceKind, ServicePort};
 use crate::problem::{Problem, Reason};
@@ -14,7 +16,7 @@ use crate::types::NamespacedName;
 /// The addresses of the node that nodePorts are served on: `--nodeport-addresses`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NodePortAddresses {
-    /// Every address, by one dual-stack wildcard socket.
+    /// Every address in the families of the Service, by one wildcard socket.
     #[default]
     All,
     /// These only.
@@ -28,6 +30,8 @@ pub struct CompileOptions {
     pub nodeport_addresses: NodePortAddresses,
     /// Whether clusterIPs are served too: `--cluster-ips`.
     pub cluster_ips: bool,
+    /// Where pods have their addresses, besides what the Node says: `--cluster-cidr`.
+    pub cluster_cidrs: Vec<IpNet>,
     /// Which addresses a Service may take.
     pub permits: Permits,
     /// For Services that say nothing of their own.
@@ -52,9 +56,10 @@ pub fn plan(
     };
     if let Some(node_port) = port.node_port {
         match &options.nodeport_addresses {
-            NodePortAddresses::All => add(FrontendKind::NodePort, None, node_port),
+            NodePortAddresses::All => add(FrontendKind::NodePort, wildcard(service), node_port),
             NodePortAddresses::Only(addresses) => {
-                addresses.iter().for_each(|a| add(FrontendKind::NodePort, Some(*a), node_port));
+                let addresses = addresses.iter().filter(|a| service.is_in_family_of(**a));
+                addresses.for_each(|a| add(FrontendKind::NodePort, Some(*a), node_port));
             }
         }
     }
@@ -66,6 +71,16 @@ pub fn plan(
         service.load_balancer_ips.iter().for_each(|ip| add(FrontendKind::LoadBalancer, Some(*ip), port.port));
     }
     planned
+}
+
+/// Every address in the families of a Service.
+fn wildcard(service: &Service) -> Option<IpAddr> {
+    const WILDCARDS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    match WILDCARDS.map(|family| service.is_in_family_of(family)) {
+        [true, false] => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        [false, true] => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => None,
+    }
 }
 
 /// The frontends of a [`plan`] that the Service may have, and a problem for each other one.

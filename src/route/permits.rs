@@ -27,6 +27,8 @@ pub struct Permits {
 pub enum Refused {
     /// An externalIP outside `--external-ip-cidrs`, of a Service that is not trusted.
     NotAllowed(IpAddr),
+    /// The Service has no clusterIP of its family.
+    OtherFamily(IpAddr),
     /// Ringport's own, by this option.
     Own(&'static str),
 }
@@ -34,15 +36,20 @@ pub enum Refused {
 impl Permits {
     /// Whether a Service may take this address and port.
     pub fn check(&self, service: &Service, kind: FrontendKind, key: &FrontendKey) -> Result<(), Refused> {
+        if let Some(ip) = key.address
+            && !service.is_in_family_of(ip)
+        {
+            return Err(Refused::OtherFamily(ip));
+        }
         if let (false, FrontendKind::ExternalIp, Some(ip)) = (service.trusted, kind, key.address)
             && !self.external_ip_cidrs.iter().any(|cidr| cidr.contains(&ip))
         {
             return Err(Refused::NotAllowed(ip));
         }
         let meets = |own: &SocketAddr| {
-            let ip = own.ip();
-            let same = key.address.is_none_or(|address| ip.is_unspecified() || ip.to_canonical() == address);
-            key.protocol == Protocol::Tcp && own.port() == key.port && same
+            // Its IPv6 wildcard takes IPv4 with it.
+            let ip = Some(own.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
+            key.protocol == Protocol::Tcp && own.port() == key.port && key.overlaps(ip)
         };
         match self.own.iter().find(|(own, _)| meets(own)) {
             Some((_, option)) => Err(Refused::Own(option)),
@@ -59,6 +66,11 @@ impl Refused {
                 Reason::AddressNotAllowed,
                 format!("{ip} is not served: an external IP from an API must be inside --external-ip-cidrs"),
                 format!("whoever runs ringport can allow it with --external-ip-cidrs {}", IpNet::from(ip)),
+            ),
+            Self::OtherFamily(ip) => (
+                Reason::AddressNotAllowed,
+                format!("{ip} is not served: the Service has no clusterIP of its address family"),
+                "set spec.ipFamilyPolicy to PreferDualStack".to_owned(),
             ),
             Self::Own(option) => (
                 Reason::AddressNotAllowed,

@@ -26,7 +26,8 @@ use crate::types::{ClientAddr, EndpointAddr, Protocol, ServicePortName};
 pub struct FrontendKey {
     /// TCP, UDP or SCTP.
     pub protocol: Protocol,
-    /// `None` is every address of the node, IPv4 and IPv6 on one dual-stack socket.
+    /// `None` is every address of the node, IPv4 and IPv6 on one dual-stack socket; the unspecified address of a
+    /// family is every address of that family.
     pub address: Option<IpAddr>,
     /// Port.
     pub port: u16,
@@ -107,9 +108,11 @@ pub struct Frontend {
     pub port: Arc<PortRoute>,
     /// Where its connections go: the Cluster or the Local list of semantics §3a.
     pub targets: Arc<Targets>,
-    /// Where those go that the node itself makes: under `externalTrafficPolicy: Local` the Cluster list, as with
-    /// kube-proxy; else the same as `targets`.
+    /// Where those go that the node itself or one of its pods makes: under `externalTrafficPolicy: Local` the Cluster
+    /// list, as with kube-proxy; else the same as `targets`.
     pub from_node: Arc<Targets>,
+    /// Where pods have their addresses, as far as that is known.
+    pub pods: Option<Arc<Sources>>,
     /// Whether the pods of `targets` are to see the addresses of clients: `externalTrafficPolicy: Local`.
     pub keeps_client: bool,
     /// Who may connect: whoever is in all of these; for most there are none.
@@ -125,12 +128,13 @@ impl Frontend {
         [&self.targets, &self.from_node].iter().any(|list| !list.endpoints.is_empty())
     }
 
-    /// The endpoints for a connection that a client has made to the address `local`. The client is the node
-    /// itself where both are the same, or where it is on loopback.
-    pub fn targets_for(&self, client: ClientAddr, local: impl FnOnce() -> Option<IpAddr>) -> &Targets {
-        let ip = client.0.ip();
+    /// The endpoints for a client. The node itself is known by its addresses, and found out about (`is_own`) only where
+    /// that makes a difference; a pod is known by its address.
+    pub fn targets_for(&self, client: ClientAddr, is_own: impl FnOnce(IpAddr) -> bool) -> &Targets {
+        let ip = client.0.ip().to_canonical();
+        let is_pod = || self.pods.as_ref().is_some_and(|pods| pods.contains(ip));
         let from_node =
-            !Arc::ptr_eq(&self.targets, &self.from_node) && (ip.is_loopback() || local() == Some(ip));
+            !Arc::ptr_eq(&self.targets, &self.from_node) && (ip.is_loopback() || is_pod() || is_own(ip));
         if from_node { &self.from_node } else { &self.targets }
     }
 
@@ -153,7 +157,19 @@ impl fmt::Display for FrontendKey {
 }
 
 impl FrontendKey {
-    /// The address to bind; the wildcard is the IPv6 one, for a dual-stack socket.
+    /// Whether it is on every address of the node, or of a family.
+    pub fn is_wildcard(&self) -> bool {
+        self.address.is_none_or(|address| address.is_unspecified())
+    }
+
+    /// Whether an address, or wildcard, of the same port would have an address in common with it.
+    pub fn overlaps(&self, other: Option<IpAddr>) -> bool {
+        let (Some(mine), Some(other)) = (self.address, other) else { return true };
+        let wildcard = mine.is_unspecified() || other.is_unspecified();
+        mine == other || wildcard && mine.is_ipv4() == other.is_ipv4()
+    }
+
+    /// The address to bind; the dual-stack wildcard is the IPv6 one.
     pub fn socket_addr(&self) -> SocketAddr {
         SocketAddr::new(self.address.unwrap_or(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)), self.port)
     }

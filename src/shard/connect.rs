@@ -45,7 +45,8 @@ pub(super) async fn connect(
     let start = clock::now();
     let deadline = start.after(shard.options.connect_timeout);
     let random = shard.random.borrow_mut().u64(..);
-    let targets = frontend.targets_for(caller.client, || Some(socket::local(caller.socket).ok()?.ip()));
+    let is_target = |ip| socket::local(caller.socket).is_ok_and(|local| local.ip() == ip);
+    let targets = frontend.targets_for(caller.client, |ip| is_target(ip) || source::is_own(shard, ip));
     let mut candidates = targets.candidates(caller.client, start, random);
     let mut refusal = Refusal::NoEndpoints;
     let mut attempts = 0;

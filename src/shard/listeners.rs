@@ -46,7 +46,7 @@ impl Listeners {
         let mut first_failure = None;
         for (key, frontend) in snapshot.frontends() {
             if is_served(frontend) && !self.open.contains_key(key) {
-                match socket::listen(key.socket_addr(), &shard.options.tcp) {
+                match socket::listen(key.address, key.port, &shard.options.tcp) {
                     Ok(socket) => {
                         self.open.insert(*key, Listener::start(shard, *key, socket));
                     }

@@ -111,15 +111,15 @@ impl Store {
     }
 
     fn update_node(&mut self, id: ObjectId, dirty: &mut BTreeSet<NamespacedName>) {
-        let zone = match self.objects.get(&id).map(|written| &written.object) {
-            Some(Object::Node(node)) => node.zone.clone(),
-            _ => None,
+        let name = id.key.name.clone();
+        let node = match self.objects.get(&id).map(|written| &written.object) {
+            Some(Object::Node(node)) => Arc::clone(node),
+            _ => Arc::new(Node { name: Arc::clone(&name), ..Node::default() }),
         };
-        let name = id.key.name;
-        if self.world.node.name == name && self.world.node.zone != zone {
-            self.world.node = Arc::new(Node { name: Arc::clone(&name), zone: zone.clone() });
+        if self.world.node.name == name && self.world.node != node {
+            self.world.node = Arc::clone(&node);
         }
-        match zone {
+        match node.zone.clone() {
             Some(zone) => self.zones.insert(name, zone),
             None => self.zones.remove(&name),
         };

@@ -107,7 +107,7 @@ impl Store {
 
     /// A store that nobody asks for documents: only files come in, and only the [`World`] goes out.
     pub fn for_files(options: Options) -> Self {
-        let node = Node { name: options.node_name, zone: None };
+        let node = Node { name: options.node_name, ..Node::default() };
         Self {
             objects: Objects::default(),
             ports: Ports::new(options.node_port_range),

@@ -23,6 +23,7 @@ mod harness;
 mod limits;
 mod namespaces;
 mod network;
+mod policies;
 mod ports;
 mod pressure;
 mod proxy;

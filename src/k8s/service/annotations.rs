@@ -7,8 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ServiceSpec;
 
-use super::source_ranges;
 use crate::k8s::field::{FieldProblem, nearest};
+use crate::k8s::ip;
 use crate::k8s::model::Algorithm;
 use crate::types::ProxyVersion;
 
@@ -148,9 +148,8 @@ pub(super) fn headers_of_datagrams(wishes: &Wishes, spec: &ServiceSpec, problems
 /// CIDRs joined by commas; an address is the CIDR of itself.
 fn ranges(field: &str, value: &str) -> Result<Arc<[IpNet]>, FieldProblem> {
     let rule = "must be CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64";
-    let one = |text: &str| {
-        source_ranges::cidr(text).or_else(|| text.trim().parse::<std::net::IpAddr>().ok().map(IpNet::from))
-    };
+    let one =
+        |text: &str| ip::cidr(text).or_else(|| text.trim().parse::<std::net::IpAddr>().ok().map(IpNet::from));
     value.split(',').map(one).collect::<Option<_>>().ok_or_else(|| FieldProblem::invalid(field, value, rule))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Family, affinity, annotations, health_check_node_port, kind, policy, protocol, source_ranges};
+use super::{affinity, annotations, health_check_node_port, kind, policy, protocol, source_ranges};
 use crate::k8s::field::FieldProblem;
 use crate::k8s::ip::{self, Trust};
 use crate::k8s::meta;
@@ -32,9 +32,6 @@ pub struct Live {
 
 /// Reads a Service. What is wrong with a part of it is a problem, and that part is left out; where one
 /// of its ports is broken that is the whole Service.
-///
-/// External and load balancer addresses count only in the families in which the Service has a
-/// clusterIP: it is not proxied in another one.
 pub fn live(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Live {
     let proxy_name = service.metadata.labels.as_ref().and_then(|labels| labels.get(PROXY_NAME_LABEL));
     let proxy_name = proxy_name.map(|name| name.as_str().into());
@@ -42,12 +39,8 @@ pub fn live(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Live {
         return Live { service: None, proxy_name };
     };
     let cluster_ips = cluster_ips(spec, problems);
-    let families: Vec<Family> = cluster_ips.iter().map(|ip| Family::of(*ip)).collect();
-    let in_family = |ip: &IpAddr| families.contains(&Family::of(*ip));
-    let mut external_ips = addresses(spec.external_ips.iter().flatten(), "spec.externalIPs", problems);
-    external_ips.retain(in_family);
-    let mut load_balancer_ips = load_balancer_ips(service.status.as_ref(), problems);
-    load_balancer_ips.retain(in_family);
+    let external_ips = addresses(spec.external_ips.iter().flatten(), "spec.externalIPs", problems);
+    let load_balancer_ips = load_balancer_ips(service.status.as_ref(), problems);
     let wishes = annotations::read(service.metadata.annotations.as_ref(), problems);
     annotations::headers_of_datagrams(&wishes, spec, problems);
     let Some(ports) = ports(spec, problems) else { return Live { service: None, proxy_name } };
@@ -60,6 +53,7 @@ pub fn live(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Live {
         // Its slices are made by the cluster.
         selector: Default::default(),
         cluster_ips,
+        any_family: false,
         external_ips,
         load_balancer_ips,
         load_balancer_source_ranges: source_ranges::read(service),
@@ -232,27 +226,15 @@ mod tests {
         assert_eq!(read("{}").0.proxy_name, None);
     }
 
-    /// TestServiceToServiceMap: families are those of the clusterIPs; ipMode; whitespace in ranges.
+    /// TestServiceToServiceMap: ipMode; whitespace in ranges.
     #[test]
-    fn addresses_count_in_the_families_of_the_cluster_ips() {
-        let all = r#""externalIPs": ["1.2.3.4", "2001:db8::4"], "type": "LoadBalancer",
-            "loadBalancerSourceRanges": [" 10.0.0.0/8 ", "2001:db8::/32"]"#;
+    fn virtual_addresses_of_a_load_balancer_count() {
+        let spec = r#""type": "LoadBalancer", "loadBalancerSourceRanges": [" 10.0.0.0/8 ", "2001:db8::/32"]"#;
         let status = r#""status": {"loadBalancer": {"ingress": [{"ip": "5.6.7.8"}, {"ip": "5.6.7.9", "ipMode": "VIP"},
             {"ip": "5.6.7.10", "ipMode": "Proxy"}, {"hostname": "x"}, {"ip": "2001:db8::8"}]}}"#;
-        for (ips, external, balancer) in [
-            (r#"["10.96.0.7"]"#, &["1.2.3.4"][..], &["5.6.7.8", "5.6.7.9"][..]),
-            (r#"["fd00::7"]"#, &["2001:db8::4"], &["2001:db8::8"]),
-            (
-                r#"["10.96.0.7", "fd00::7"]"#,
-                &["1.2.3.4", "2001:db8::4"],
-                &["5.6.7.8", "5.6.7.9", "2001:db8::8"],
-            ),
-        ] {
-            let service = served(&format!(r#"{{"spec": {{"clusterIPs": {ips}, {all}}}, {status}}}"#));
-            assert_eq!(texts(&service.external_ips), external, "{ips}");
-            assert_eq!(texts(&service.load_balancer_ips), balancer, "{ips}");
-            assert_eq!(service.load_balancer_source_ranges.len(), 2);
-        }
+        let service = served(&format!(r#"{{"spec": {{{spec}}}, {status}}}"#));
+        assert_eq!(texts(&service.load_balancer_ips), ["5.6.7.8", "5.6.7.9", "2001:db8::8"]);
+        assert_eq!(service.load_balancer_source_ranges.len(), 2);
     }
 
     /// TestBadIPs: leading zeros are decimal.

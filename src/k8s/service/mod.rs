@@ -120,6 +120,7 @@ pub fn read(
     validate(&service, trust, problems);
     let mut request = request(&service, problems);
     request.service.trusted = trust == Trust::File;
+    request.service.any_family = trust == Trust::File && names_no_family(&service);
     (!problems.iter().any(|problem| problem.severity == Severity::Error)).then_some(request)
 }
 
@@ -143,6 +144,7 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
             ports: ports.iter().filter_map(port).collect(),
             selector: spec.selector.clone().unwrap_or_default(),
             cluster_ips: Vec::new(),
+            any_family: false,
             external_ips: addresses(spec.external_ips.iter().flatten()),
             load_balancer_ips: load_balancer_ips(service.status.as_ref()),
             load_balancer_source_ranges: source_ranges::read(service),
@@ -178,6 +180,13 @@ pub fn request(service: &v1::Service, problems: &mut Vec<FieldProblem>) -> Servi
         health_check: update::needs_health_check(spec).then(|| spec.health_check_node_port.unwrap_or(0)),
         created: meta::created(&service.metadata),
     }
+}
+
+/// An API fills them in; a file need not.
+fn names_no_family(service: &v1::Service) -> bool {
+    let Some(spec) = &service.spec else { return true };
+    let lists = [&spec.ip_families, &spec.cluster_ips];
+    lists.into_iter().flatten().all(Vec::is_empty) && spec.ip_family_policy.is_none()
 }
 
 fn headless_families(spec: &v1::ServiceSpec) -> Vec<Family> {

@@ -12,7 +12,6 @@ use crate::k8s::ip;
 /// As the field, separated by commas; used where the field is empty.
 const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const FIELD: &str = "spec.loadBalancerSourceRanges";
-const RULE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
 /// Every broken rule about them.
 pub(super) fn validate(service: &Service, is_balancer: bool, problems: &mut Vec<FieldProblem>) {
@@ -26,16 +25,16 @@ pub(super) fn validate(service: &Service, is_balancer: bool, problems: &mut Vec<
         problems.push(FieldProblem::forbidden(field, ONLY));
     }
     for (index, text) in written.iter().enumerate() {
-        if cidr(text).is_none() {
+        if ip::cidr(text).is_none() {
             let field = if from_annotation { annotated() } else { format!("{FIELD}[{index}]") };
-            problems.push(FieldProblem::invalid(field, *text, RULE));
+            problems.push(FieldProblem::invalid(field, *text, ip::CIDR_RULE));
         }
     }
 }
 
 /// Those that are valid.
 pub(super) fn read(service: &Service) -> Arc<[IpNet]> {
-    written(service).0.into_iter().filter_map(cidr).collect()
+    written(service).0.into_iter().filter_map(ip::cidr).collect()
 }
 
 /// What is written, and whether in the annotation.
@@ -49,14 +48,4 @@ fn written(service: &Service) -> (Vec<&str>, bool) {
         Some(text) => (text.split(',').map(str::trim).collect(), true),
         None => (Vec::new(), false),
     }
-}
-
-/// A CIDR as the API server reads it: spaces around it and leading zeros are tolerated, host bits are dropped.
-pub(super) fn cidr(text: &str) -> Option<IpNet> {
-    let text = text.trim();
-    let sloppy = || {
-        let (address, bits) = text.split_once('/')?;
-        IpNet::new(ip::read(address, "", &mut Vec::new())?, bits.parse().ok()?).ok()
-    };
-    text.parse().ok().or_else(sloppy).map(|cidr: IpNet| cidr.trunc())
 }

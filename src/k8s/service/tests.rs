@@ -199,7 +199,10 @@ fn ports() {
     );
     refused(
         r#"{"spec": {"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}}"#,
-        &["spec.ports[1]: Duplicate value..."],
+        &[
+            "spec.ports[1]: Duplicate value: core.ServicePort{Name:\"\", Protocol:\"TCP\", AppProtocol:(*string)(nil), \
+           Port:80, TargetPort:intstr.IntOrString{Type:0, IntVal:0, StrVal:\"\"}, NodePort:0}",
+        ],
     );
     refused(
         r#"{"spec": {"ports": [{"port": 80, "nodePort": 30080}]}}"#,

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{cluster_ips, defaults, source_ranges};
-use crate::k8s::field::FieldProblem;
+use crate::k8s::field::{FieldProblem, Value};
 use crate::k8s::ip::{self, Trust};
 use crate::k8s::{meta, names};
 
@@ -101,10 +101,18 @@ fn validate_ports(ports: &[ServicePort], kind: &str, problems: &mut Vec<FieldPro
             problems.push(FieldProblem::duplicate(format!("{field}.nodePort"), node_port));
         }
         if !seen_ports.insert((protocol, port.port)) {
-            let twin = format!("{}/{protocol}", port.port);
-            problems.push(FieldProblem::duplicate(field, twin.as_str()));
+            let hint = format!("port {}/{protocol} is there already", port.port);
+            problems.push(FieldProblem::duplicate(field, go_dump(port.port, protocol)).with_hint(hint));
         }
     }
+}
+
+/// A port as the API server prints the key by which it has found it twice.
+fn go_dump(port: i32, protocol: &str) -> Value {
+    Value::verbatim(format!(
+        "core.ServicePort{{Name:\"\", Protocol:{protocol:?}, AppProtocol:(*string)(nil), Port:{port}, \
+         TargetPort:intstr.IntOrString{{Type:0, IntVal:0, StrVal:\"\"}}, NodePort:0}}"
+    ))
 }
 
 fn validate_port(port: &ServicePort, field: &str, protocol: &str, problems: &mut Vec<FieldProblem>) {

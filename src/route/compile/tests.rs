@@ -127,6 +127,27 @@ fn a_wildcard_has_the_endpoints_of_both_families() {
 }
 
 #[test]
+fn a_service_that_names_its_families_is_served_in_those() {
+    const V4: &str = "TCP 0.0.0.0:30080 NodePort default/web -> 10.0.0.1:8080";
+    const V6: &str = "TCP [::]:30080 NodePort default/web -> [fd01::1]:8080";
+    const BOTH: &str = "TCP *:30080 NodePort default/web -> 10.0.0.1:8080 [fd01::1]:8080";
+    for (cluster_ips, everywhere, chosen) in [
+        (vec![ip("10.96.0.1")], V4, &["TCP 192.168.0.1:30080"][..]),
+        (vec![ip("fd96::1")], V6, &["TCP [fd00::1]:30080"]),
+        (vec![ip("fd96::1"), ip("10.96.0.1")], BOTH, &["TCP 192.168.0.1:30080", "TCP [fd00::1]:30080"]),
+    ] {
+        let service = Service { cluster_ips, any_family: false, ..service("web", 30080, 0) };
+        let world = world().with(service).with_pods("web", &["10.0.0.1", "fd01::1"]);
+        assert_eq!(text(&compiler().compile(&world)), [everywhere]);
+        let addresses = NodePortAddresses::Only(vec![ip("192.168.0.1"), ip("fd00::1")]);
+        let options = CompileOptions { nodeport_addresses: addresses, ..CompileOptions::default() };
+        let compiled = with_options(options).compile(&world);
+        assert_eq!(compiled.frontends.keys().map(ToString::to_string).collect::<Vec<_>>(), chosen);
+        assert!(compiled.problems.is_empty());
+    }
+}
+
+#[test]
 fn policies_choose_the_list_by_kind_of_frontend() {
     let away = |address: &str| SliceEndpoint { node: Some("other".into()), ..ready(address) };
     let options = CompileOptions { cluster_ips: true, ..CompileOptions::default() };
@@ -170,14 +191,30 @@ fn the_node_itself_is_told_by_its_addresses() {
     ] {
         let client = ClientAddr(std::net::SocketAddr::new(ip(client), 40_000));
         let frontend = frontend_of(&compiled);
-        let targets = frontend.targets_for(client, || Some(ip(to)));
+        let targets = frontend.targets_for(client, |own| own == ip(to));
         assert_eq!(targets.endpoints.len(), endpoints, "{client} to {to}");
+    }
+    // Pods are known by the ranges of the node and of the option.
+    let node =
+        Node { name: "us".into(), pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()], ..Node::default() };
+    let options =
+        CompileOptions { cluster_cidrs: vec!["fd00:244::/56".parse().unwrap()], ..CompileOptions::default() };
+    let here = World { node: Arc::new(node), ..world() };
+    let with_pods =
+        with_options(options).compile(&here.with(local.clone()).with_slices("web", slices.clone()));
+    for (client, endpoints) in
+        [("10.244.1.9", 2), ("::ffff:10.244.1.9", 2), ("10.244.2.9", 1), ("fd00:244:0:7::9", 2)]
+    {
+        let client = ClientAddr(std::net::SocketAddr::new(ip(client), 40_000));
+        let frontend = frontend_of(&with_pods);
+        let targets = frontend.targets_for(client, |_| false);
+        assert_eq!(targets.endpoints.len(), endpoints, "{client}");
     }
     // Nobody is asked where it makes no difference.
     let cluster = Service { external_policy: TrafficPolicy::Cluster, ..local };
     let compiled = compiler().compile(&world().with(cluster).with_slices("web", slices));
     let client = ClientAddr(std::net::SocketAddr::new(ip("192.0.2.8"), 40_000));
-    assert_eq!(frontend_of(&compiled).targets_for(client, || unreachable!()).endpoints.len(), 2);
+    assert_eq!(frontend_of(&compiled).targets_for(client, |_| unreachable!()).endpoints.len(), 2);
 }
 
 #[test]
@@ -380,7 +417,7 @@ fn the_node_changes_what_is_local() {
     let local = Service { external_policy: TrafficPolicy::Local, ..service("web", 30080, 0) };
     let here = world().with(local).with_pods("web", &["10.0.0.1"]);
     assert_eq!(text(&compiler.compile(&here)), ["TCP *:30080 NodePort default/web -> 10.0.0.1:8080"]);
-    let elsewhere = World { node: Arc::new(Node { name: "them".into(), zone: None }), ..here };
+    let elsewhere = World { node: Arc::new(Node { name: "them".into(), ..Node::default() }), ..here };
     assert_eq!(text(&compiler.compile(&elsewhere)), ["TCP *:30080 NodePort default/web -> "]);
 }
 
@@ -504,7 +541,7 @@ fn apply(world: World, change: &Change) -> World {
         }
         Change::Node(here) => {
             let name = if *here { "us" } else { "them" };
-            World { node: Arc::new(Node { name: name.into(), zone: None }), ..world }
+            World { node: Arc::new(Node { name: name.into(), ..Node::default() }), ..world }
         }
     }
 }

@@ -82,6 +82,31 @@ fn the_problem_says_what_to_do_and_goes_with_its_cause() {
     assert_eq!(problems(&compiled), [""; 0]);
 }
 
+/// TestServiceToServiceMap: external and load balancer addresses count in the families of the clusterIPs.
+#[test]
+fn an_address_without_a_cluster_ip_of_its_family_is_not_served() {
+    let v4 = Service {
+        any_family: false,
+        trusted: true,
+        external_ips: vec![ip("192.0.2.1"), ip("2001:db8::1")],
+        load_balancer_ips: vec![ip("198.51.100.1"), ip("2001:db8::2")],
+        ..from_api()
+    };
+    let compiled = compile(v4.clone(), options(&[], &[]));
+    let served = ["TCP 0.0.0.0:30080", "TCP 10.96.0.1:80", "TCP 192.0.2.1:80", "TCP 198.51.100.1:80"];
+    assert_eq!(keys(&compiled), served);
+    let told = problems(&compiled);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(
+        told[0],
+        "Service default/web: spec.externalIPs: 2001:db8::1 is not served: the Service has no clusterIP of its address \
+         family (set spec.ipFamilyPolicy to PreferDualStack)"
+    );
+    let both = Service { cluster_ips: vec![ip("10.96.0.1"), ip("fd96::1")], ..v4 };
+    let compiled = compile(both, options(&[], &[]));
+    assert_eq!((compiled.frontends.len(), compiled.problems.len()), (7, 0), "{:?}", keys(&compiled));
+}
+
 #[test]
 fn an_address_that_one_service_may_not_have_is_free_for_another() {
     let mut young = Service { external_ips: vec![ip("192.0.2.1")], ..service("young", 30081, 9) };

@@ -30,7 +30,7 @@ fn endpoint(place: usize, letters: &str) -> SliceEndpoint {
 }
 
 fn node(zone: Option<&str>) -> Node {
-    Node { name: "us".into(), zone: zone.map(Arc::from) }
+    Node { name: "us".into(), zone: zone.map(Arc::from), ..Node::default() }
 }
 
 fn policies(internal: TrafficPolicy, external: TrafficPolicy, externally_accessible: bool) -> Policies {
@@ -84,7 +84,7 @@ cases! {
     case_10_several_hints: node(Some("zone-c")), anywhere(), ["r zac", "r zbc", "r zbd", "r zc"] => [0, 1, 3], [];
     // Upstream switches node hints off by a gate; here they cannot apply on a node without a name.
     case_11_zone_hints_where_node_hints_cannot_apply:
-        Node { name: "".into(), zone: Some("zone-a".into()) }, anywhere(),
+        Node { zone: Some("zone-a".into()), ..Node::default() }, anywhere(),
         ["r za nu", "r zb no", "r zc no", "r za no"] => [0, 3], [];
     case_12_same_node: in_zone_a(), anywhere(), ["r za nu", "r zb no", "r zc no", "r za no"] => [0], [];
     case_13_same_node_one_unhinted: in_zone_a(), anywhere(), ["r nu", "r no", "r no", "r"] => [0, 1, 2, 3], [];

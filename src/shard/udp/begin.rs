@@ -72,6 +72,16 @@ impl Udp {
         }
     }
 
+    /// The endpoints for a client's flows.
+    pub(super) fn targets<'a>(&self, frontend: &'a Frontend, client: ClientAddr, key: &Key) -> &'a Targets {
+        frontend.targets_for(client, |ip| self.is_own(frontend, key, ip))
+    }
+
+    /// Whether an address is of this node: as the one that was sent to, or as one of an interface.
+    fn is_own(&self, frontend: &Frontend, key: &Key, ip: IpAddr) -> bool {
+        sent_to(frontend, key) == Some(ip) || source::is_own(&self.shard, ip)
+    }
+
     /// Begins a flow.
     fn begin(
         self: &Rc<Self>,
@@ -84,13 +94,12 @@ impl Udp {
             return Err(Refusal::Draining);
         }
         let client = ClientAddr((key.client.ip().to_canonical(), key.client.port()).into());
-        let is_own = |ip| sent_to(frontend, key) == Some(ip) || source::is_own(&self.shard, ip);
-        if !frontend.admits(client, is_own) {
+        if !frontend.admits(client, |ip| self.is_own(frontend, key, ip)) {
             return Err(Refusal::SourceRange);
         }
         self.make_room()?;
         let admission = self.admit(front, frontend, client)?;
-        let targets = targets(frontend, client, key);
+        let targets = self.targets(frontend, client, key);
         let (endpoint, socket, attempts) = self.connect(frontend, targets, client, avoid)?;
         let ring = &self.shard.ring;
         let datagrams = ring.datagrams(&*socket, Senders::Peer).map_err(|_| Refusal::LocalError)?;
@@ -241,11 +250,6 @@ impl Udp {
         }
         chosen.is_some()
     }
-}
-
-/// The endpoints for a client's flows.
-pub(super) fn targets<'a>(frontend: &'a Frontend, client: ClientAddr, key: &Key) -> &'a Targets {
-    frontend.targets_for(client, || sent_to(frontend, key))
 }
 
 /// The address that a client has sent to.

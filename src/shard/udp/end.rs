@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::begin::targets;
 use super::flow::{Flow, is_unreachable};
 use super::front::Front;
 use super::table::Id;
@@ -54,7 +53,7 @@ impl Udp {
         self.end(flow.place.get(), reason);
         if reason != EndReason::LocalError {
             let frontend = flow.front.frontend();
-            self.blame(targets(&frontend, flow.client, &flow.key), &flow.endpoint, error);
+            self.blame(self.targets(&frontend, flow.client, &flow.key), &flow.endpoint, error);
             self.place(flow.key, Place::Refused(flow.endpoint.addr), &frontend);
         }
     }

@@ -121,7 +121,7 @@ impl Udp {
 
     fn open_front(self: &Rc<Self>, frontend: &Arc<Frontend>) -> io::Result<()> {
         let ring = &self.shard.ring;
-        let socket = RingFd::new(ring, udp::frontend(frontend.key.socket_addr())?);
+        let socket = RingFd::new(ring, udp::frontend(frontend.key.address, frontend.key.port)?);
         let datagrams = ring.datagrams(&*socket, Senders::Anyone)?;
         self.last_number.set(self.last_number.get().wrapping_add(1));
         let front = Rc::new(Front::new(self.last_number.get(), frontend.clone(), socket));

@@ -127,7 +127,7 @@ mod tests {
 
     fn node(name: &str, ready: bool, ips: &[&str]) -> LiveNode {
         LiveNode {
-            node: crate::k8s::model::Node { name: name.into(), zone: None },
+            node: crate::k8s::model::Node { name: name.into(), ..Default::default() },
             eligible: true,
             ready,
             internal_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),

@@ -33,7 +33,7 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(settings: Settings) -> Self {
-        let node = Node { name: settings.node_name.clone(), zone: None };
+        let node = Node { name: settings.node_name.clone(), ..Node::default() };
         Self {
             settings,
             services: Table::default(),
@@ -117,11 +117,12 @@ impl View {
 
     pub(super) fn node_changed(&mut self, key: &NamespacedName) {
         if key.name == self.settings.node_name {
-            let own = self.own_node();
-            let zone = own.and_then(|node| node.node.zone.clone());
+            let own = self.own_node().map(|own| own.node.clone());
             self.own_node_seen |= own.is_some();
-            if self.world.node.zone != zone {
-                self.world.node = Arc::new(Node { name: self.settings.node_name.clone(), zone });
+            let nothing_known = Node { name: self.settings.node_name.clone(), ..Node::default() };
+            let node = own.unwrap_or(nothing_known);
+            if *self.world.node != node {
+                self.world.node = Arc::new(node);
             }
         }
         if self.settings.via_node_ports {

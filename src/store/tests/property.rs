@@ -309,8 +309,12 @@ impl Run {
         assert_eq!(anew.problems(), []);
         let services = |store: &Store| -> Vec<Service> {
             // Files are trusted, what is restored is the API's.
-            let plain =
-                |service: &Arc<Service>| Service { uid: "".into(), trusted: false, ..(**service).clone() };
+            let plain = |service: &Arc<Service>| Service {
+                uid: "".into(),
+                trusted: false,
+                any_family: false,
+                ..(**service).clone()
+            };
             store.world().services.values().map(plain).collect()
         };
         assert_eq!(services(&anew), services(&self.store));

@@ -3,6 +3,7 @@
 mod dns;
 mod flows;
 pub(crate) mod peers;
+mod quic;
 mod sizes;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
