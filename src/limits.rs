@@ -39,6 +39,9 @@ pub const UDP_FLOW_BUFFER: usize = 1 << 20;
 /// Datagrams from its pod that make a flow a busy one.
 pub const UDP_BUSY_FLOW: u64 = 32;
 
+/// Datagrams from its pod after which a flow is asked again what its socket had to drop; it is at its end, too.
+pub const UDP_OVERFLOW_LOOK: u64 = 1024;
+
 /// Answered flows this old are streams, with the longer timeout: as nf_conntrack has it, so that the one
 /// question and one answer of DNS are not.
 pub const UDP_STREAM_AFTER: Duration = Duration::from_secs(2);
@@ -292,6 +295,9 @@ pub const CROWD_AWAITED: u64 = 16;
 /// Microseconds after which a single one of them is enough: less than anyone notices, more than it takes the peers
 /// of a busy shard to send the next ones.
 pub const CROWD_WAIT_MICROS: u32 = 20;
+
+/// How long a crowd may pause before the senders of its datagrams hear that they were taken.
+pub const CROWD_PAUSE: Duration = Duration::from_millis(1);
 
 /// Bytes of a shard's glommio executor for its own input and output, of which a shard does none: the least that
 /// glommio works with.

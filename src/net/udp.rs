@@ -35,6 +35,8 @@ fn frontend_on(address: SocketAddr, families: Families) -> io::Result<OwnedFd> {
         }
     }
     tune(&socket, limits::UDP_FRONTEND_BUFFER);
+    // Each datagram says how many the kernel had to drop before it.
+    let _ = set(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
     if set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, limits::UDP_SEND_BUFFER).is_err() {
         let _ = set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, limits::UDP_SEND_BUFFER);
     }
@@ -62,15 +64,30 @@ pub fn widen(socket: &OwnedFd) {
     tune(&SockRef::from(socket), limits::UDP_FLOW_BUFFER);
 }
 
-/// What helps and is no error where it is missing: a larger buffer, several datagrams in one receive (UDP_GRO),
-/// and a count of those that the kernel had to drop.
+/// Datagrams that the kernel had to drop before this socket, for want of room, since it was made. Wraps.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn overflows(socket: &OwnedFd) -> io::Result<u32> {
+    // SK_MEMINFO_VARS numbers; the last one is SK_MEMINFO_DROPS (include/uapi/linux/sock_diag.h).
+    let mut memory = [0_u32; 9];
+    let mut size = size_of_val(&memory) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes, which `memory` has.
+    let result = unsafe {
+        let place = (&raw mut memory).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, place, &raw mut size)
+    };
+    let [.., drops] = memory;
+    if result == 0 { Ok(drops) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What helps and is no error where it is missing: a larger buffer, and several datagrams in one receive (UDP_GRO).
 fn tune(socket: &Socket, buffer: usize) {
     let size = libc::c_int::try_from(buffer).unwrap_or(libc::c_int::MAX);
     if set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
         let _ = socket.set_recv_buffer_size(buffer);
     }
     let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
-    let _ = set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
 }
 
 fn datagram_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -99,18 +116,31 @@ pub struct Route {
 /// Sends a payload without waiting: as one datagram, or as several of `segment` bytes each and a shorter last one.
 ///
 /// # Errors
-/// Those of sendmsg(2). Of several datagrams, some may have been sent before one failed. EAGAIN: the socket's
-/// buffer is full. EMSGSIZE: too large. On a connected socket also those that ICMP has brought: ECONNREFUSED,
-/// EHOSTUNREACH; then nothing was sent, and the next call tries again.
+/// Those of sendmsg(2). EAGAIN: the socket's buffer is full. EMSGSIZE: too large. On a connected socket also those
+/// that ICMP has brought: ECONNREFUSED, EHOSTUNREACH; then nothing was sent, and the next call tries again.
 pub fn send(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
     let segment = segment.filter(|size| usize::from(*size) < payload.len());
-    match send_message(socket, route, payload, segment) {
-        // The segments do not fit the way out (its MTU, no checksums of its own): one by one.
-        Err(error) if segment.is_some() && !is_of_the_way(&error) => {
-            let size = segment.map_or(payload.len(), usize::from).max(1);
-            payload.chunks(size).try_for_each(|datagram| send_message(socket, route, datagram, None))
+    send_message(socket, route, payload, segment)
+        .or_else(|error| send_apart(socket, route, payload, segment, error))
+}
+
+/// Sends segments one by one that together do not fit the way out: its MTU, or no checksums of its own.
+///
+/// # Errors
+/// Those of [`send`]; of several datagrams, some may have been sent before one failed. `error`, where it is another one.
+pub fn send_apart(
+    socket: &OwnedFd,
+    route: &Route,
+    payload: &[u8],
+    segment: Option<u16>,
+    error: io::Error,
+) -> io::Result<()> {
+    match segment {
+        Some(size) if !is_of_the_way(&error) => {
+            let mut datagrams = payload.chunks(usize::from(size).max(1));
+            datagrams.try_for_each(|datagram| send_message(socket, route, datagram, None))
         }
-        result => result,
+        _ => Err(error),
     }
 }
 
@@ -126,30 +156,7 @@ fn send_message(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option
         return Ok(());
     }
     let to = route.to.map(socket2::SockAddr::from);
-    let mut control = Control::new();
-    match route.from {
-        Some((IpAddr::V4(ip), _)) => {
-            // struct in_pktinfo: interface, address to send from, (ignored).
-            let mut info = [0; 12];
-            if let Some(source) = info.get_mut(4..8) {
-                source.copy_from_slice(&ip.octets());
-            }
-            control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
-        }
-        Some((IpAddr::V6(ip), interface)) => {
-            // struct in6_pktinfo: address to send from, interface.
-            let mut info = [0; 20];
-            if let Some((source, index)) = info.split_at_mut_checked(16) {
-                source.copy_from_slice(&ip.octets());
-                index.copy_from_slice(&interface.to_ne_bytes());
-            }
-            control.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
-        }
-        None => {}
-    }
-    if let Some(size) = segment {
-        control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
-    }
+    let control = Control::of(route.from, segment);
     let payload = [io::IoSlice::new(payload)];
     let mut message = socket2::MsgHdr::new().with_buffers(&payload);
     if let Some(to) = &to {
@@ -161,9 +168,9 @@ fn send_message(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option
     SockRef::from(socket).sendmsg(&message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
 }
 
-/// Room for the control messages of one send: an address and a size.
+/// The control messages of one send: an address and a size.
 #[derive(Debug)]
-struct Control {
+pub(crate) struct Control {
     bytes: [u8; Self::ROOM],
     used: usize,
 }
@@ -172,8 +179,33 @@ impl Control {
     /// Two messages: a `struct in6_pktinfo` and a `u16`, each behind its head.
     const ROOM: usize = 64;
 
-    fn new() -> Self {
-        Self { bytes: [0; Self::ROOM], used: 0 }
+    /// To send from an address of this node, and of which interface (zero: any), and in segments of a size.
+    pub(crate) fn of(from: Option<(IpAddr, u32)>, segment: Option<u16>) -> Self {
+        let mut control = Self { bytes: [0; Self::ROOM], used: 0 };
+        match from {
+            Some((IpAddr::V4(ip), _)) => {
+                // struct in_pktinfo: interface, address to send from, (ignored).
+                let mut info = [0; 12];
+                if let Some(source) = info.get_mut(4..8) {
+                    source.copy_from_slice(&ip.octets());
+                }
+                control.push(libc::IPPROTO_IP, libc::IP_PKTINFO, &info);
+            }
+            Some((IpAddr::V6(ip), interface)) => {
+                // struct in6_pktinfo: address to send from, interface.
+                let mut info = [0; 20];
+                if let Some((source, index)) = info.split_at_mut_checked(16) {
+                    source.copy_from_slice(&ip.octets());
+                    index.copy_from_slice(&interface.to_ne_bytes());
+                }
+                control.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+            }
+            None => {}
+        }
+        if let Some(size) = segment {
+            control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
+        }
+        control
     }
 
     /// Adds a message, as cmsg(3) lays it out. There is room for the two that are needed.
@@ -189,7 +221,8 @@ impl Control {
         self.used = (self.used + length.next_multiple_of(size_of::<usize>())).min(Self::ROOM);
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// As sendmsg(2) takes them; empty where there are none.
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.used).unwrap_or_default()
     }
 }
@@ -223,6 +256,23 @@ mod tests {
             assert_eq!(receiver.recv(&mut buffer).unwrap(), size);
         }
         assert!(send(&sender, &Route::default(), &vec![7; 65_508], None).is_err());
+    }
+
+    #[test]
+    fn what_a_full_socket_drops_is_counted() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&receiver).set_recv_buffer_size(4096).unwrap();
+        let sender = towards(receiver.local_addr().unwrap(), None).unwrap();
+        let receiver = plain(receiver);
+        assert_eq!(overflows(&receiver).unwrap(), 0);
+        for _ in 0..100 {
+            send(&sender, &Route::default(), &[0; 1000], None).unwrap();
+        }
+        let dropped = overflows(&receiver).unwrap();
+        let receiver = UdpSocket::from(receiver);
+        receiver.set_nonblocking(true).unwrap();
+        let came = std::iter::from_fn(|| receiver.recv(&mut [0; 2000]).ok()).count();
+        assert!(dropped > 0 && dropped as usize + came == 100, "{dropped} dropped, {came} came");
     }
 
     #[test]

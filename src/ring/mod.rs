@@ -22,6 +22,7 @@ mod datagrams;
 mod drive;
 mod operations;
 mod pipes;
+mod sends;
 mod slots;
 mod timers;
 
@@ -45,6 +46,8 @@ pub use datagrams::{Arrived, Datagram, Datagrams, LocalAddr, Senders};
 pub use drive::drive;
 pub use operations::{Accepted, Accepts, Operation, Received, Receives, Sleep};
 pub use pipes::{Pipe, Pipes};
+use sends::Sends;
+pub use sends::{Outgoing, Sender};
 use slots::{Key, Slots};
 use timers::Timers;
 
@@ -69,6 +72,7 @@ struct Inner {
     buffers: Pools,
     /// What receives of datagrams name; the kernel has them for as long as it has the ring.
     layouts: Box<datagrams::Layouts>,
+    sends: Sends,
 }
 
 /// What a ring counts.
@@ -116,7 +120,13 @@ impl RelayRing {
     fn over(ring: IoUring, counters: Arc<RingCounters>) -> io::Result<Ring> {
         let buffers = Pools::new(&ring.submitter())?;
         Ok(Rc::new(Self {
-            inner: RefCell::new(Inner { ring, slots: Slots::default(), buffers, layouts: Box::default() }),
+            inner: RefCell::new(Inner {
+                ring,
+                slots: Slots::default(),
+                buffers,
+                layouts: Box::default(),
+                sends: Sends::default(),
+            }),
             timers: RefCell::new(Timers::default()),
             touches: Cell::new(0),
             last_batch: Cell::new(0),
@@ -172,24 +182,44 @@ impl RelayRing {
     /// Submits what is queued, waits for completions, at most for `at_most`, and hands out what has come.
     fn turn(&self, at_most: Option<Duration>) {
         let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
-        let (want, batch_wait) = batch(self.last_batch.get(), inner.ring.params().is_feature_min_timeout());
-        let timespec = at_most.map(types::Timespec::from);
-        let mut args = types::SubmitArgs::new().min_wait_usec(batch_wait);
+        let can_batch = inner.ring.params().is_feature_min_timeout();
+        let wait = Wait::after(self.last_batch.get(), can_batch, inner.sends.are_queued(), at_most);
+        self.enter(&inner, &wait);
+        let completions = self.reap(&mut inner);
+        if wait.completions > 0 {
+            self.last_batch.set(completions);
+        }
+        if inner.sends.are_queued() && inner.ring.submission().is_empty() {
+            let mut sent = inner.sends.take();
+            drop(inner);
+            sent.drain(..).for_each(sends::Posted::tell);
+            self.inner.borrow_mut().sends.reuse(sent);
+        }
+    }
+
+    fn enter(&self, inner: &Inner, wait: &Wait) {
+        let timespec = wait.at_most.map(types::Timespec::from);
+        let mut args = types::SubmitArgs::new().min_wait_usec(wait.batch_micros);
         if let Some(timespec) = &timespec {
             args = args.timespec(timespec);
         }
-        let result = inner.ring.submitter().submit_with_args(want, &args);
+        let result = inner.ring.submitter().submit_with_args(wait.completions, &args);
         self.counters.enters.add(1);
         if let Err(error) = result
             && !is_passing(&error)
         {
             tracing::error!(%error, "io_uring_enter failed");
         }
+    }
+
+    /// Hands out what has come, and counts it.
+    fn reap(&self, inner: &mut Inner) -> u64 {
         let mut completions = 0;
         for entry in inner.ring.completion() {
             completions += 1;
-            if entry.user_data() != NOBODY {
+            if Sends::is_send(entry.user_data()) {
+                inner.sends.refused(entry.user_data(), entry.result());
+            } else if entry.user_data() != NOBODY {
                 let orphaned = inner.slots.complete(
                     entry.user_data(),
                     entry.result(),
@@ -199,8 +229,8 @@ impl RelayRing {
                 self.counters.bytes_orphaned.add(orphaned);
             }
         }
-        self.last_batch.set(completions);
         self.counters.completions.add(completions);
+        completions
     }
 
     /// Wakes the tasks whose time has come. Returns whether there were any.
@@ -263,16 +293,35 @@ impl Inner {
     }
 }
 
-/// How many completions to wait for after a turn that brought `last`, and for how many microseconds at
-/// most before a single one is enough.
-///
-/// Under load completions come in crowds: to wait a moment for half as many as came the last time saves
-/// sleeps and wakes, a fifth of the cost of a small request (docs/performance.md). Alone, one is awaited.
-fn batch(last: u64, kernel_can: bool) -> (usize, u32) {
-    if last >= limits::CROWD && kernel_can {
-        ((last / 2).min(limits::CROWD_AWAITED) as usize, limits::CROWD_WAIT_MICROS)
-    } else {
-        (1, 0)
+/// How long to stay in the kernel.
+#[derive(Debug, PartialEq, Eq)]
+struct Wait {
+    /// Completions to wait for.
+    completions: usize,
+    /// Microseconds after which a single one is enough.
+    batch_micros: u32,
+    /// At most so long.
+    at_most: Option<Duration>,
+}
+
+impl Wait {
+    /// After a turn that brought `last` completions.
+    ///
+    /// Under load completions come in crowds: to wait a moment for half as many as came the last time saves
+    /// sleeps and wakes, a fifth of the cost of a small request (docs/performance.md). Alone, one is awaited.
+    ///
+    /// Senders hear after the turn. Alone, they do before the ring sleeps; in a crowd, which goes on, soon.
+    fn after(last: u64, can_batch: bool, sending: bool, at_most: Option<Duration>) -> Self {
+        if last >= limits::CROWD && can_batch {
+            let soon = sending.then_some(limits::CROWD_PAUSE);
+            Self {
+                completions: (last / 2).min(limits::CROWD_AWAITED) as usize,
+                batch_micros: limits::CROWD_WAIT_MICROS,
+                at_most: at_most.into_iter().chain(soon).min(),
+            }
+        } else {
+            Self { completions: usize::from(!sending), batch_micros: 0, at_most }
+        }
     }
 }
 

@@ -77,8 +77,8 @@ impl Slots {
     }
 
     pub(super) fn insert(&mut self, brings: Brings, held: Option<Box<socket2::SockAddr>>) -> Key {
-        // A generation never equals the upper half of `NOBODY`.
-        self.generation = if self.generation >= u32::MAX - 1 { 0 } else { self.generation + 1 };
+        // A generation never equals the upper half of what `NOBODY` and sends carry.
+        self.generation = if self.generation >= u32::MAX - 2 { 0 } else { self.generation + 1 };
         let slot = Slot {
             generation: self.generation,
             brings,

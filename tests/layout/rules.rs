@@ -14,7 +14,7 @@ const LAYERS: &[(u8, &[&str])] = &[
 ];
 
 /// Imports within a layer. Besides these, layers 0 and 6 are free among themselves.
-const SAME_LAYER: &[(&str, &str)] = &[("route", "metrics"), ("source", "store")];
+const SAME_LAYER: &[(&str, &str)] = &[("route", "metrics"), ("source", "store"), ("ring", "net")];
 
 /// What `shard` never sees, though it lies below: the data plane knows the snapshot, not where it came from.
 const HIDDEN_FROM_SHARD: &[&str] = &["k8s", "store", "source", "api"];

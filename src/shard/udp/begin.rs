@@ -6,51 +6,41 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::flow::{self, Flow, drop_of, is_unreachable};
+use super::flow::{self, Flow, is_unreachable};
 use super::front::Front;
 use super::table::{Id, Key, Table, Timeouts};
 use super::{Place, Udp};
 use crate::clock;
-use crate::net::udp;
-use crate::ring::{Datagram, RingFd, Senders};
+use crate::net::udp::{self, Route};
+use crate::ring::{Datagram, Outgoing, RingFd, Senders};
 use crate::route::endpoint::Endpoint;
 use crate::route::pick::Targets;
 use crate::route::port::Admission;
 use crate::route::snapshot::Frontend;
 use crate::shard::source;
-use crate::types::{ClientAddr, Direction, DropReason, EndReason, EndpointAddr, Refusal};
+use crate::types::{ClientAddr, DropReason, EndReason, EndpointAddr, Refusal};
 
 /// How many pods one datagram may go to: it is lost when the second is not there either.
-const ATTEMPTS: usize = 2;
+const ATTEMPTS: u8 = 2;
 
 impl Udp {
-    /// Sends a client's datagram to its pod. When that turns out to be gone, to another one.
+    /// Sends a client's datagram to its pod, unless it was tried too often.
     pub(super) fn forward(
         self: &Rc<Self>,
         front: &Rc<Front>,
         frontend: &Frontend,
         key: &Key,
-        datagram: &Datagram,
-    ) -> Result<(), DropReason> {
-        let mut reason = DropReason::Unreachable;
-        for _ in 0..ATTEMPTS {
-            let flow = self.flow(front, frontend, key).ok_or(DropReason::NoFlow)?;
-            match udp::send(&flow.socket, &udp::Route::default(), datagram.bytes(), datagram.segment) {
-                Ok(()) => {
-                    self.table.borrow_mut().seen(flow.place.get(), false, clock::now());
-                    self.moved(&flow, Direction::Up, datagram);
-                    return Ok(());
-                }
-                // What ICMP had said about an earlier datagram. Nothing was sent, so this one may go elsewhere.
-                Err(error) if is_unreachable(&error) => self.broken(&flow, &error),
-                Err(error) => {
-                    flow.lost(datagram);
-                    reason = drop_of(&error);
-                    break;
-                }
-            }
+        outgoing: Outgoing,
+    ) -> Result<(), (DropReason, Datagram)> {
+        if outgoing.tried >= ATTEMPTS {
+            return Err((DropReason::Unreachable, outgoing.datagram));
         }
-        Err(reason)
+        let Some(flow) = self.flow(front, frontend, key) else {
+            return Err((DropReason::NoFlow, outgoing.datagram));
+        };
+        self.table.borrow_mut().seen(flow.place.get(), false, clock::now());
+        self.shard.ring.send(&*flow.socket, &Route::default(), flow.clone(), outgoing);
+        Ok(())
     }
 
     /// The flow of a key: the one it has, or a new one; `None` where it gets none.
@@ -104,6 +94,7 @@ impl Udp {
         let ring = &self.shard.ring;
         let datagrams = ring.datagrams(&*socket, Senders::Peer).map_err(|_| Refusal::LocalError)?;
         let flow = Rc::new(Flow {
+            udp: Rc::downgrade(self),
             key: *key,
             client,
             endpoint,
@@ -118,6 +109,7 @@ impl Udp {
             down: Default::default(),
             admission: Cell::new(Some(admission)),
             overflows: Cell::new(0),
+            answers: Cell::new(0),
         });
         flow.place.set(self.place(*key, Place::Flow(flow.clone()), frontend));
         self.count(&flow);

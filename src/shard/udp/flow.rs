@@ -3,18 +3,18 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use super::Udp;
 use super::ending::Ending;
-use super::front::{Front, next, overflown};
+use super::front::{Front, next};
 use super::table::{Id, Key};
 use crate::clock;
 use crate::limits;
 use crate::metrics::counters::PortCounters;
 use crate::net::udp::{self, Route};
-use crate::ring::{Arrived, Datagram, Datagrams, RingFd};
+use crate::ring::{Arrived, Datagram, Datagrams, Outgoing, RingFd, Sender};
 use crate::route::endpoint::Endpoint;
 use crate::route::plane::{Outcome, SessionRecord};
 use crate::route::port::{Admission, PortRoute};
@@ -22,6 +22,7 @@ use crate::types::{ClientAddr, Direction, DropReason, EndReason};
 
 /// See the module. It is over when its place in the table is: then its task ends, and the socket is closed.
 pub(super) struct Flow {
+    pub(super) udp: Weak<Udp>,
     pub(super) key: Key,
     pub(super) client: ClientAddr,
     pub(super) endpoint: Arc<Endpoint>,
@@ -38,6 +39,8 @@ pub(super) struct Flow {
     /// Its place under the limits of its Service.
     pub(super) admission: Cell<Option<Admission>>,
     pub(super) overflows: Cell<u32>,
+    /// Datagrams from the pod.
+    pub(super) answers: Cell<u64>,
 }
 
 /// What went one way.
@@ -52,7 +55,7 @@ pub(super) struct Moved {
 pub(super) async fn answers(udp: Rc<Udp>, flow: Rc<Flow>, mut datagrams: Datagrams) {
     while let Some(arrived) = next(&flow.ending, &mut datagrams).await {
         match arrived {
-            Arrived::Datagram(datagram) => udp.answered(&flow, &datagram),
+            Arrived::Datagram(datagram) => udp.answered(&flow, datagram),
             Arrived::Failed(error) => udp.broken(&flow, &error),
         }
     }
@@ -60,41 +63,55 @@ pub(super) async fn answers(udp: Rc<Udp>, flow: Rc<Flow>, mut datagrams: Datagra
 
 impl Udp {
     /// The pod has sent a datagram.
-    fn answered(&self, flow: &Flow, datagram: &Datagram) {
+    fn answered(&self, flow: &Rc<Flow>, datagram: Datagram) {
         self.table.borrow_mut().seen(flow.place.get(), true, clock::now());
         flow.endpoint.answered();
         let stats = flow.port.stats.of(self.shard.index);
-        overflown(&flow.overflows, datagram, stats, Direction::Down);
         if datagram.truncated {
             return stats.dropped_down.of(DropReason::Truncated).add(datagram.count());
         }
-        let before = flow.down.datagrams.get();
-        match udp::send(&flow.front.socket, &flow.way_back(), datagram.bytes(), datagram.segment) {
-            Ok(()) => self.moved(flow, Direction::Down, datagram),
-            Err(error) => {
-                flow.down.lost.set(flow.down.lost.get() + datagram.bytes().len() as u64);
-                stats.bytes_lost.down.add(datagram.bytes().len() as u64);
-                stats.dropped_down.of(drop_of(&error)).add(datagram.count());
-            }
-        }
-        if before < limits::UDP_BUSY_FLOW && flow.down.datagrams.get() >= limits::UDP_BUSY_FLOW {
+        let before = flow.answers.get();
+        flow.answers.set(before + datagram.count());
+        let crosses = |step: u64| before / step != flow.answers.get() / step;
+        if before < limits::UDP_BUSY_FLOW && crosses(limits::UDP_BUSY_FLOW) {
             udp::widen(&flow.socket);
         }
+        if crosses(limits::UDP_OVERFLOW_LOOK) {
+            flow.look_for_overflows(stats);
+        }
+        let outgoing = Outgoing { datagram, direction: Direction::Down, tried: 0 };
+        self.shard.ring.send(&*flow.front.socket, &flow.way_back(), flow.clone(), outgoing);
     }
 
     /// Counts datagrams that were delivered.
-    pub(super) fn moved(&self, flow: &Flow, direction: Direction, datagram: &Datagram) {
-        let (count, bytes) = (datagram.count(), datagram.bytes().len() as u64);
-        let moved = match direction {
-            Direction::Up => &flow.up,
-            Direction::Down => &flow.down,
-        };
+    fn moved(&self, flow: &Flow, outgoing: &Outgoing) {
+        let (count, bytes) = (outgoing.datagram.count(), outgoing.datagram.bytes().len() as u64);
+        let direction = outgoing.direction;
+        let moved = flow.moved(direction);
         moved.datagrams.set(moved.datagrams.get() + count);
         moved.bytes.set(moved.bytes.get() + bytes);
         let stats = flow.port.stats.of(self.shard.index);
         stats.datagrams.of(direction).add(count);
         stats.bytes.of(direction).add(bytes);
         flow.endpoint.stats.of(self.shard.index).bytes.of(direction).add(bytes);
+    }
+
+    /// A datagram could not be sent. One that the pod's absence has kept here may go to another pod.
+    fn not_moved(self: &Rc<Self>, flow: &Rc<Flow>, outgoing: Outgoing, error: &io::Error) {
+        let bytes = outgoing.datagram.bytes().len() as u64;
+        let frontend = flow.front.frontend();
+        let again = outgoing.direction == Direction::Up && !flow.front.ending.is_over();
+        if again && is_unreachable(error) {
+            // What ICMP had said about an earlier datagram. Nothing was sent.
+            self.broken(flow, error);
+            let again = Outgoing { tried: outgoing.tried + 1, ..outgoing };
+            return self.try_forward(&flow.front, &frontend, &flow.key, again);
+        }
+        let lost = &flow.moved(outgoing.direction).lost;
+        lost.set(lost.get() + bytes);
+        let stats = flow.port.stats.of(self.shard.index);
+        stats.bytes_lost.of(outgoing.direction).add(bytes);
+        stats.dropped(outgoing.direction).of(drop_of(error)).add(outgoing.datagram.count());
     }
 
     /// Takes a flow that is over out of all accounts. Its place in the table must be given up already.
@@ -105,6 +122,7 @@ impl Udp {
         drop(flow.admission.take());
         let shard = &self.shard;
         let stats = flow.port.stats.of(shard.index);
+        flow.look_for_overflows(stats);
         let lasted = clock::now_micros().saturating_sub(flow.started_micros);
         stats.ended.of(reason).add(1);
         stats.active.sub(1);
@@ -152,15 +170,45 @@ impl Udp {
     }
 }
 
+impl Sender for Flow {
+    fn sent(&self, sent: &Outgoing) {
+        if let Some(udp) = self.udp.upgrade() {
+            udp.moved(self, sent);
+        }
+    }
+
+    fn failed(self: Rc<Self>, failed: Outgoing, error: io::Error) {
+        let Some(udp) = self.udp.upgrade() else { return };
+        let (socket, route) = match failed.direction {
+            Direction::Up => (&self.socket, Route::default()),
+            Direction::Down => (&self.front.socket, self.way_back()),
+        };
+        match udp::send_apart(socket, &route, failed.datagram.bytes(), failed.datagram.segment, error) {
+            Ok(()) => udp.moved(&self, &failed),
+            Err(error) => udp.not_moved(&self, failed, &error),
+        }
+    }
+}
+
 impl Flow {
+    /// Counts the answers that the kernel had to drop since this was last done.
+    fn look_for_overflows(&self, stats: &PortCounters) {
+        if let Ok(total) = udp::overflows(&self.socket) {
+            let new = total.wrapping_sub(self.overflows.replace(total));
+            stats.dropped_down.of(DropReason::ReceiveBuffer).add(u64::from(new));
+        }
+    }
+
+    fn moved(&self, direction: Direction) -> &Moved {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
+
     /// To the client, from the address that it has sent to.
     fn way_back(&self) -> Route {
         Route { to: Some(self.key.client), from: self.key.local.map(|local| (local.ip, local.interface)) }
-    }
-
-    /// Bytes of a datagram to the pod that it never got.
-    pub(super) fn lost(&self, datagram: &Datagram) {
-        self.up.lost.set(self.up.lost.get() + datagram.bytes().len() as u64);
     }
 
     /// The address and port that the client has sent to.

@@ -12,8 +12,7 @@ use super::Udp;
 use super::ending::Ending;
 use super::table::Key;
 use crate::clock;
-use crate::metrics::counters::PortCounters;
-use crate::ring::{Arrived, Datagram, Datagrams, RingFd};
+use crate::ring::{Arrived, Datagram, Datagrams, Outgoing, RingFd};
 use crate::route::snapshot::{Frontend, FrontendKey};
 use crate::types::{Direction, DropReason};
 
@@ -58,7 +57,7 @@ impl Front {
 pub(super) async fn hear(udp: Rc<Udp>, front: Rc<Front>, mut datagrams: Datagrams) {
     while let Some(arrived) = next(&front.ending, &mut datagrams).await {
         match arrived {
-            Arrived::Datagram(datagram) => udp.heard(&front, &datagram),
+            Arrived::Datagram(datagram) => udp.heard(&front, datagram),
             Arrived::Failed(error) => {
                 if udp.shard.log_gate.may(clock::now()) {
                     tracing::warn!(shard = udp.shard.index, frontend = %front.key, %error, "cannot receive; trying again");
@@ -82,10 +81,13 @@ pub(super) async fn next(ending: &Ending, datagrams: &mut Datagrams) -> Option<A
 
 impl Udp {
     /// A client has sent a datagram.
-    fn heard(self: &Rc<Self>, front: &Rc<Front>, datagram: &Datagram) {
+    fn heard(self: &Rc<Self>, front: &Rc<Front>, datagram: Datagram) {
         let frontend = front.frontend.borrow();
         let stats = frontend.port.stats.of(self.shard.index);
-        overflown(&front.overflows, datagram, stats, Direction::Up);
+        if let Some(total) = datagram.overflows {
+            let new = total.wrapping_sub(front.overflows.replace(total));
+            stats.dropped_up.of(DropReason::ReceiveBuffer).add(u64::from(new));
+        }
         let dropped = |reason| stats.dropped_up.of(reason).add(datagram.count());
         let Some(client) = datagram.from else { return dropped(DropReason::LocalError) };
         if datagram.truncated {
@@ -95,18 +97,22 @@ impl Udp {
             return dropped(DropReason::NotUnicast);
         }
         let key = Key { front: front.number, client, local: datagram.to };
-        if let Err(reason) = self.forward(front, &frontend, &key, datagram) {
-            stats.bytes_lost.up.add(datagram.bytes().len() as u64);
-            dropped(reason);
-        }
+        self.try_forward(front, &frontend, &key, Outgoing { datagram, direction: Direction::Up, tried: 0 });
     }
-}
 
-/// Counts what a socket had to drop since it was last looked at.
-pub(super) fn overflown(last: &Cell<u32>, datagram: &Datagram, stats: &PortCounters, direction: Direction) {
-    if let Some(total) = datagram.overflows {
-        let new = total.wrapping_sub(last.replace(total));
-        stats.dropped(direction).of(DropReason::ReceiveBuffer).add(u64::from(new));
+    /// Sends a client's datagram to its pod, or counts it as dropped.
+    pub(super) fn try_forward(
+        self: &Rc<Self>,
+        front: &Rc<Front>,
+        frontend: &Frontend,
+        key: &Key,
+        outgoing: Outgoing,
+    ) {
+        if let Err((reason, datagram)) = self.forward(front, frontend, key, outgoing) {
+            let stats = frontend.port.stats.of(self.shard.index);
+            stats.bytes_lost.up.add(datagram.bytes().len() as u64);
+            stats.dropped_up.of(reason).add(datagram.count());
+        }
     }
 }
 

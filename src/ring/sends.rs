@@ -1,0 +1,193 @@
+//! Sending datagrams: queued, and given to the kernel together with the next enter.
+//!
+//! A send never waits (MSG_DONTWAIT): when the enter that submits it is back, the kernel has taken the datagram or refused
+//! it. So only a refusal has a completion (IOSQE_CQE_SKIP_SUCCESS), and an enter that leaves nothing in the submission
+//! queue is the completion of all others. The memory that entries name outlives the io_uring all the same: payloads are
+//! in its buffers, and messages are used again and never freed before it.
+
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use io_uring::{opcode, squeue, types};
+
+use super::{Datagram, RelayRing, Ring, raw};
+use crate::net::udp::{Control, Route};
+use crate::types::Direction;
+
+/// Who sends a datagram, and hears what became of it at the end of the turn.
+pub trait Sender {
+    /// The kernel has taken it.
+    fn sent(&self, sent: &Outgoing);
+
+    /// It has not. Errors are those of [`crate::net::udp::send`].
+    fn failed(self: Rc<Self>, failed: Outgoing, error: io::Error);
+}
+
+/// A datagram on its way out.
+pub struct Outgoing {
+    /// What arrived; its payload is sent as it is, and as several datagrams where it is several.
+    pub datagram: Datagram,
+    /// Its way, for the sender.
+    pub direction: Direction,
+    /// How often it was tried before, for the sender.
+    pub tried: u8,
+}
+
+/// The datagrams of one turn.
+#[derive(Default)]
+pub(super) struct Sends {
+    /// By the number in their entries.
+    posted: Vec<Posted>,
+    /// To be used again.
+    #[allow(clippy::vec_box, reason = "the kernel has their addresses")]
+    messages: Vec<Box<Message>>,
+}
+
+pub(super) struct Posted {
+    sender: Rc<dyn Sender>,
+    outgoing: Outgoing,
+    message: Option<Box<Message>>,
+    errno: i32,
+}
+
+/// What sendmsg(2) takes; the parts stay at their places.
+struct Message {
+    head: libc::msghdr,
+    payload: libc::iovec,
+    address: socket2::SockAddr,
+    control: Control,
+}
+
+/// Marks entries of sends: the upper half of their `user_data`, which no slot has.
+const MARK: u64 = (u32::MAX as u64 - 1) << 32;
+
+const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+impl RelayRing {
+    /// Sends a datagram with the next turn: to the peer of a connected socket, or as `route` says. What is sent on one
+    /// socket goes in this order. The sender keeps the socket open until it has heard.
+    pub fn send(
+        self: &Ring,
+        socket: &impl AsRawFd,
+        route: &Route,
+        sender: Rc<dyn Sender>,
+        outgoing: Outgoing,
+    ) {
+        self.touch();
+        let bytes = outgoing.datagram.bytes();
+        let (payload, length) = (bytes.as_ptr(), bytes.len());
+        let segment = outgoing.datagram.segment.filter(|size| usize::from(*size) < length);
+        let mut inner = self.inner.borrow_mut();
+        let fd = types::Fd(raw(socket));
+        let send = opcode::Send::new(fd, payload, length as u32).flags(FLAGS);
+        let (entry, message) = match (route.to, route.from, segment) {
+            (None, _, None) => (send.build(), None),
+            (to, from, segment) => {
+                let message = inner.sends.message(to, (payload, length), Control::of(from, segment));
+                let entry = match (to, from, segment) {
+                    (Some(_), None, None) => send
+                        .dest_addr(message.address.as_ptr().cast())
+                        .dest_addr_len(message.address.len())
+                        .build(),
+                    _ => opcode::SendMsg::new(fd, &raw const message.head).flags(FLAGS as u32).build(),
+                };
+                (entry, Some(message))
+            }
+        };
+        let number = inner.sends.posted.len() as u64;
+        let entry = entry.user_data(MARK | number).flags(squeue::Flags::SKIP_SUCCESS);
+        // SAFETY: the payload is in a buffer of this ring and the message in its `sends`: both outlive the io_uring, so
+        // that the kernel never reads memory that is not there. Neither changes before the turn that has submitted
+        // this entry is over.
+        let pushed = unsafe { inner.push(&entry) };
+        let errno = pushed.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+        inner.sends.posted.push(Posted { sender, outgoing, message, errno });
+    }
+}
+
+impl Sends {
+    /// Whether there are any.
+    pub(super) fn are_queued(&self) -> bool {
+        !self.posted.is_empty()
+    }
+
+    /// Whether a completion is of a send.
+    pub(super) fn is_send(user_data: u64) -> bool {
+        user_data >> 32 == MARK >> 32
+    }
+
+    /// Notes a refusal.
+    pub(super) fn refused(&mut self, user_data: u64, result: i32) {
+        if let Some(posted) = self.posted.get_mut((user_data ^ MARK) as usize) {
+            posted.errno = -result;
+        }
+    }
+
+    /// All that the kernel is done with, after an enter that took everything.
+    pub(super) fn take(&mut self) -> Vec<Posted> {
+        let mut done = mem::take(&mut self.posted);
+        self.messages.extend(done.iter_mut().filter_map(|posted| posted.message.take()));
+        done
+    }
+
+    /// Gives the memory of a list back.
+    pub(super) fn reuse(&mut self, empty: Vec<Posted>) {
+        if self.posted.is_empty() {
+            self.posted = empty;
+        }
+    }
+
+    fn message(
+        &mut self,
+        to: Option<SocketAddr>,
+        payload: (*const u8, usize),
+        control: Control,
+    ) -> Box<Message> {
+        let mut message = self.messages.pop().unwrap_or_default();
+        message.payload = libc::iovec { iov_base: payload.0.cast_mut().cast(), iov_len: payload.1 };
+        message.control = control;
+        // SAFETY: a msghdr of zeros is one without an address, a payload and control messages.
+        let mut head: libc::msghdr = unsafe { mem::zeroed() };
+        if let Some(to) = to {
+            message.address = to.into();
+            head.msg_name = message.address.as_ptr().cast_mut().cast();
+            head.msg_namelen = message.address.len();
+        }
+        head.msg_iov = &raw mut message.payload;
+        head.msg_iovlen = 1;
+        if !message.control.bytes().is_empty() {
+            head.msg_control = message.control.bytes().as_ptr().cast_mut().cast();
+            head.msg_controllen = message.control.bytes().len();
+        }
+        message.head = head;
+        message
+    }
+}
+
+impl Posted {
+    /// Tells the sender. The ring must not be borrowed.
+    pub(super) fn tell(self) {
+        match self.errno {
+            0 => self.sender.sent(&self.outgoing),
+            errno => self.sender.failed(self.outgoing, io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl Default for Message {
+    fn default() -> Self {
+        Self {
+            // SAFETY: as in `Sends::message`.
+            head: unsafe { mem::zeroed() },
+            payload: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
+            address: SocketAddr::from(([0, 0, 0, 0], 0)).into(),
+            control: Control::of(None, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
