@@ -179,7 +179,7 @@ fn at_its_limit_a_shard_gives_up_unanswered_flows_first() {
 
 #[test]
 fn a_client_at_its_limit_gives_up_its_own_oldest_flow() {
-    let fleet = Fleet::start(1, &["--max-connections-per-client", "3"]);
+    let fleet = Fleet::start(1, &["--max-connections-per-client", "3", "--shards", "1"]);
     let other = client_from((fleet.world.ip(), 0).into(), fleet.node).unwrap();
     ask(&other, b"?").unwrap();
     for _ in 0..10 {
