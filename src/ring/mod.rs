@@ -14,6 +14,7 @@
 //!   completions bring (a buffer, a descriptor) is given back.
 //! - **O4** A descriptor is closed through the ring, behind everything that was queued for it before.
 //! - **O5** A receive buffer is the kernel's or exactly one [`Chunk`]'s.
+//! - **O6** A datagram that is sent stays with the ring until an enter has taken everything that was queued.
 
 #![allow(unsafe_code)]
 

@@ -126,7 +126,7 @@ impl Sends {
         }
     }
 
-    /// All that the kernel is done with, after an enter that took everything.
+    /// All that the kernel is done with, after an enter that took everything (O6).
     pub(super) fn take(&mut self) -> Vec<Posted> {
         let mut done = mem::take(&mut self.posted);
         self.messages.extend(done.iter_mut().filter_map(|posted| posted.message.take()));

@@ -93,7 +93,7 @@ fn next(pod: &UdpSocket) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_queued_leaves_with_one_turn_in_its_order_and_is_told() {
+fn o6_what_is_queued_leaves_with_one_turn_in_its_order_and_is_told() {
     let mut rig = Rig::new();
     let pod = pod();
     let to = pod.local_addr().unwrap();
