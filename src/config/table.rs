@@ -283,9 +283,9 @@ pub static ROWS: &[Row] = &[
         kind: Kind::Parsed(
             |c, text| {
                 c.cluster_cidr = value::cidrs(text)?;
-                Some(())
+                c.cluster_cidr.iter().all(|cidr| cidr.prefix_len() > 0).then_some(())
             },
-            "CIDRs joined by commas, as in 10.244.0.0/16,fd00:244::/56, or nothing",
+            "CIDRs joined by commas, as in 10.244.0.0/16,fd00:244::/56, none of them everything, or nothing",
         ),
         doc: "Where pods have their addresses, besides `spec.podCIDRs` of this node. Under `externalTrafficPolicy: Local` \
               a pod that uses an external address reaches all endpoints, as with kube-proxy, and a client from outside the \

@@ -44,7 +44,7 @@ impl Default for TcpOptions {
 /// A listening socket for one shard: one of a SO_REUSEPORT group. What accepted connections inherit
 /// (TCP_NODELAY, keepalive) is set here, once. The address need not be on an interface (IP_FREEBIND).
 ///
-/// `None` is every address of the node, see [`on_address`].
+/// `None` is every IPv6 and IPv4 address of the node, or all of IPv4 where it has no IPv6.
 ///
 /// # Errors
 /// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.

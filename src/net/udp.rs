@@ -15,7 +15,7 @@ use crate::limits;
 /// a wildcard socket for the address that each datagram was sent to. The address need not be on an interface
 /// (IP_FREEBIND).
 ///
-/// `None` is every address of the node, see [`socket::on_address`].
+/// `None` is every IPv6 and IPv4 address of the node, or all of IPv4 where it has no IPv6.
 ///
 /// # Errors
 /// EADDRINUSE, EACCES (a port below 1024 without CAP_NET_BIND_SERVICE), EMFILE.
@@ -120,33 +120,25 @@ pub struct Route {
 /// that ICMP has brought: ECONNREFUSED, EHOSTUNREACH; then nothing was sent, and the next call tries again.
 pub fn send(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
     let segment = segment.filter(|size| usize::from(*size) < payload.len());
-    send_message(socket, route, payload, segment)
-        .or_else(|error| send_apart(socket, route, payload, segment, error))
+    send_message(socket, route, payload, segment).or_else(|error| match segment {
+        Some(size) if is_too_much(&error) => send_apart(socket, route, payload, size),
+        _ => Err(error),
+    })
 }
 
-/// Sends segments one by one that together do not fit the way out: its MTU, or no checksums of its own.
+/// Sends a payload as datagrams of `size` bytes, one by one.
 ///
 /// # Errors
-/// Those of [`send`]; of several datagrams, some may have been sent before one failed. `error`, where it is another one.
-pub fn send_apart(
-    socket: &OwnedFd,
-    route: &Route,
-    payload: &[u8],
-    segment: Option<u16>,
-    error: io::Error,
-) -> io::Result<()> {
-    match segment {
-        Some(size) if !is_of_the_way(&error) => {
-            let mut datagrams = payload.chunks(usize::from(size).max(1));
-            datagrams.try_for_each(|datagram| send_message(socket, route, datagram, None))
-        }
-        _ => Err(error),
-    }
+/// Those of [`send`]; some may have been sent before one failed.
+pub fn send_apart(socket: &OwnedFd, route: &Route, payload: &[u8], size: u16) -> io::Result<()> {
+    let mut datagrams = payload.chunks(usize::from(size).max(1));
+    datagrams.try_for_each(|datagram| send_message(socket, route, datagram, None))
 }
 
-/// Errors that sending in smaller pieces does not avoid.
-fn is_of_the_way(error: &io::Error) -> bool {
-    !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
+/// Whether datagrams that were sent together may go one by one: they do not fit the way out, its MTU, or it has no
+/// checksums of its own.
+pub fn is_too_much(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
 }
 
 fn send_message(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {

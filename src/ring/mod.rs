@@ -190,7 +190,11 @@ impl RelayRing {
         if wait.completions > 0 {
             self.last_batch.set(completions);
         }
-        if inner.sends.are_queued() && inner.ring.submission().is_empty() {
+        let queue = inner.ring.submission();
+        // Refusals may be among completions that had no room.
+        let submitted_all = queue.is_empty() && !queue.cq_overflow();
+        drop(queue);
+        if submitted_all && inner.sends.are_queued() {
             let mut sent = inner.sends.take();
             drop(inner);
             sent.drain(..).for_each(sends::Posted::tell);

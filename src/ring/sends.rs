@@ -39,6 +39,8 @@ pub struct Outgoing {
 /// The datagrams of one turn.
 #[derive(Default)]
 pub(super) struct Sends {
+    /// Counts turns that have sent: a completion that comes late finds nobody.
+    turn: u16,
     /// By the number in their entries.
     posted: Vec<Posted>,
     /// To be used again.
@@ -61,7 +63,8 @@ struct Message {
     control: Control,
 }
 
-/// Marks entries of sends: the upper half of their `user_data`, which no slot has.
+/// Marks entries of sends: the upper half of their `user_data`, which no slot has. Below are the turn and the number,
+/// 16 bits each: a datagram takes a buffer, and of those there are fewer.
 const MARK: u64 = (u32::MAX as u64 - 1) << 32;
 
 const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -97,8 +100,7 @@ impl RelayRing {
                 (entry, Some(message))
             }
         };
-        let number = inner.sends.posted.len() as u64;
-        let entry = entry.user_data(MARK | number).flags(squeue::Flags::SKIP_SUCCESS);
+        let entry = entry.user_data(inner.sends.next_name()).flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: the payload is in a buffer of this ring and the message in its `sends`: both outlive the io_uring, so
         // that the kernel never reads memory that is not there. Neither changes before the turn that has submitted
         // this entry is over.
@@ -119,9 +121,16 @@ impl Sends {
         user_data >> 32 == MARK >> 32
     }
 
+    fn next_name(&self) -> u64 {
+        MARK | u64::from(self.turn) << 16 | self.posted.len() as u64
+    }
+
     /// Notes a refusal.
     pub(super) fn refused(&mut self, user_data: u64, result: i32) {
-        if let Some(posted) = self.posted.get_mut((user_data ^ MARK) as usize) {
+        let (turn, number) = ((user_data >> 16) as u16, user_data as u16);
+        if turn == self.turn
+            && let Some(posted) = self.posted.get_mut(usize::from(number))
+        {
             posted.errno = -result;
         }
     }
@@ -129,6 +138,7 @@ impl Sends {
     /// All that the kernel is done with, after an enter that took everything (O6).
     pub(super) fn take(&mut self) -> Vec<Posted> {
         let mut done = mem::take(&mut self.posted);
+        self.turn = self.turn.wrapping_add(1);
         self.messages.extend(done.iter_mut().filter_map(|posted| posted.message.take()));
         done
     }

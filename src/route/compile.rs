@@ -230,7 +230,9 @@ impl Compiler {
 
     /// Where pods have their addresses. The same `Arc` while that is the same.
     fn pods_of(&mut self, node: &Node) -> Option<Arc<Sources>> {
-        let cidrs: Vec<IpNet> = self.options.cluster_cidrs.iter().chain(&node.pod_cidrs).copied().collect();
+        let cidrs = self.options.cluster_cidrs.iter().chain(&node.pod_cidrs).copied();
+        // Everything would be everybody.
+        let cidrs: Vec<IpNet> = cidrs.filter(|cidr| cidr.prefix_len() > 0).collect();
         let pods = Sources::new(&cidrs);
         if pods.as_ref() != self.pods.as_deref() {
             self.pods = pods.map(Arc::new);
@@ -331,9 +333,12 @@ fn client_address(service: &Service, not_transparent: Option<&str>) -> Option<Pr
 
 /// Whether it has frontends that external traffic reaches.
 fn is_external(service: &Service) -> bool {
-    service.ports.iter().any(|port| port.node_port.is_some())
-        || !service.external_ips.is_empty()
-        || !service.load_balancer_ips.is_empty()
+    service.ports.iter().any(|port| port.node_port.is_some()) || has_external_address(service)
+}
+
+fn has_external_address(service: &Service) -> bool {
+    let mut addresses = service.external_ips.iter().chain(&service.load_balancer_ips);
+    addresses.any(|ip| service.is_in_family_of(*ip))
 }
 
 fn picker(service: &Service, route: &PortRoute) -> Picker {
@@ -404,9 +409,7 @@ impl Lists {
         let policies = Policies {
             internal: service.internal_policy,
             external: service.external_policy,
-            externally_accessible: port.node_port.is_some()
-                || !service.external_ips.is_empty()
-                || !service.load_balancer_ips.is_empty(),
+            externally_accessible: port.node_port.is_some() || has_external_address(service),
         };
         let joined = join(port, slices);
         // kube-proxy runs once for each family, and so do its rules.

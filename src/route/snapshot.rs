@@ -123,7 +123,7 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// Whether anybody can be served: a client, or the node itself.
+    /// Whether anybody can be served: a client, or the node and its pods.
     pub fn has_endpoints(&self) -> bool {
         [&self.targets, &self.from_node].iter().any(|list| !list.endpoints.is_empty())
     }
@@ -169,7 +169,7 @@ impl FrontendKey {
         mine == other || wildcard && mine.is_ipv4() == other.is_ipv4()
     }
 
-    /// The address to bind; the dual-stack wildcard is the IPv6 one.
+    /// For logs; the dual-stack wildcard is the IPv6 one.
     pub fn socket_addr(&self) -> SocketAddr {
         SocketAddr::new(self.address.unwrap_or(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)), self.port)
     }

@@ -11,7 +11,7 @@ use super::front::Front;
 use super::table::{Id, Key, Table, Timeouts};
 use super::{Place, Udp};
 use crate::clock;
-use crate::net::udp::{self, Route};
+use crate::net::udp;
 use crate::ring::{Datagram, Outgoing, RingFd, Senders};
 use crate::route::endpoint::Endpoint;
 use crate::route::pick::Targets;
@@ -39,7 +39,7 @@ impl Udp {
             return Err((DropReason::NoFlow, outgoing.datagram));
         };
         self.table.borrow_mut().seen(flow.place.get(), false, clock::now());
-        self.shard.ring.send(&*flow.socket, &Route::default(), flow.clone(), outgoing);
+        self.send(&flow, outgoing);
         Ok(())
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Flow {
 /// What went one way.
 #[derive(Default)]
 pub(super) struct Moved {
+    /// Datagrams that came together do not fit this way together: all leave at once, one by one, so that none overtakes.
+    apart: Cell<bool>,
     datagrams: Cell<u64>,
     bytes: Cell<u64>,
     lost: Cell<u64>,
@@ -63,7 +65,7 @@ pub(super) async fn answers(udp: Rc<Udp>, flow: Rc<Flow>, mut datagrams: Datagra
 
 impl Udp {
     /// The pod has sent a datagram.
-    fn answered(&self, flow: &Rc<Flow>, datagram: Datagram) {
+    fn answered(self: &Rc<Self>, flow: &Rc<Flow>, datagram: Datagram) {
         self.table.borrow_mut().seen(flow.place.get(), true, clock::now());
         flow.endpoint.answered();
         let stats = flow.port.stats.of(self.shard.index);
@@ -79,8 +81,31 @@ impl Udp {
         if crosses(limits::UDP_OVERFLOW_LOOK) {
             flow.look_for_overflows(stats);
         }
-        let outgoing = Outgoing { datagram, direction: Direction::Down, tried: 0 };
-        self.shard.ring.send(&*flow.front.socket, &flow.way_back(), flow.clone(), outgoing);
+        self.send(flow, Outgoing { datagram, direction: Direction::Down, tried: 0 });
+    }
+
+    /// Sends a datagram of a flow, with the next turn of the ring.
+    pub(super) fn send(self: &Rc<Self>, flow: &Rc<Flow>, outgoing: Outgoing) {
+        let (socket, route) = flow.way(outgoing.direction);
+        if flow.moved(outgoing.direction).apart.get() {
+            let Datagram { segment, .. } = outgoing.datagram;
+            self.told(flow, outgoing, |datagram| udp::send(socket, &route, datagram, segment));
+        } else {
+            self.shard.ring.send(&**socket, &route, flow.clone(), outgoing);
+        }
+    }
+
+    /// A datagram was sent, or is now, or was not.
+    fn told(
+        self: &Rc<Self>,
+        flow: &Rc<Flow>,
+        outgoing: Outgoing,
+        send: impl FnOnce(&[u8]) -> io::Result<()>,
+    ) {
+        match send(outgoing.datagram.bytes()) {
+            Ok(()) => self.moved(flow, &outgoing),
+            Err(error) => self.not_moved(flow, outgoing, &error),
+        }
     }
 
     /// Counts datagrams that were delivered.
@@ -102,7 +127,7 @@ impl Udp {
         let frontend = flow.front.frontend();
         let again = outgoing.direction == Direction::Up && !flow.front.ending.is_over();
         if again && is_unreachable(error) {
-            // What ICMP had said about an earlier datagram. Nothing was sent.
+            // What ICMP had said about an earlier datagram: this one was not sent, or not all of it.
             self.broken(flow, error);
             let again = Outgoing { tried: outgoing.tried + 1, ..outgoing };
             return self.try_forward(&flow.front, &frontend, &flow.key, again);
@@ -179,14 +204,15 @@ impl Sender for Flow {
 
     fn failed(self: Rc<Self>, failed: Outgoing, error: io::Error) {
         let Some(udp) = self.udp.upgrade() else { return };
-        let (socket, route) = match failed.direction {
-            Direction::Up => (&self.socket, Route::default()),
-            Direction::Down => (&self.front.socket, self.way_back()),
-        };
-        match udp::send_apart(socket, &route, failed.datagram.bytes(), failed.datagram.segment, error) {
-            Ok(()) => udp.moved(&self, &failed),
-            Err(error) => udp.not_moved(&self, failed, &error),
+        let (socket, route) = self.way(failed.direction);
+        let segment = failed.datagram.segment.filter(|_| udp::is_too_much(&error));
+        if segment.is_some() {
+            self.moved(failed.direction).apart.set(true);
         }
+        udp.told(&self, failed, |datagrams| match segment {
+            Some(size) => udp::send_apart(socket, &route, datagrams, size),
+            None => Err(error),
+        });
     }
 }
 
@@ -206,9 +232,13 @@ impl Flow {
         }
     }
 
-    /// To the client, from the address that it has sent to.
-    fn way_back(&self) -> Route {
-        Route { to: Some(self.key.client), from: self.key.local.map(|local| (local.ip, local.interface)) }
+    /// To the pod; or to the client, from the address that it has sent to.
+    fn way(&self, direction: Direction) -> (&RingFd, Route) {
+        let from = self.key.local.map(|local| (local.ip, local.interface));
+        match direction {
+            Direction::Up => (&self.socket, Route::default()),
+            Direction::Down => (&self.front.socket, Route { to: Some(self.key.client), from }),
+        }
     }
 
     /// The address and port that the client has sent to.

@@ -16,7 +16,7 @@
 //! - **U4** Every flow ends with exactly one reason, counted and, if asked for, logged.
 //! - **U5** A datagram is delivered whole or not at all, and one that is not is counted.
 //!
-//! Nothing is queued here: what a socket does not take at once is dropped, as a router would.
+//! Nothing waits here for a socket: what it does not take with the next turn of the ring is dropped, as a router would.
 
 mod begin;
 mod end;

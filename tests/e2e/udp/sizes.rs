@@ -1,12 +1,13 @@
 //! Datagrams of every size, many at once, and several in one.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use ringport::net::udp::{Route, send};
 
 use super::peers::{Fleet, Service, ask, bind, client};
 use crate::harness::bytes::{Stream, seed};
+use crate::harness::netns::{Lab, NODE, POD, pod_ip};
 use crate::harness::process::Ringport;
 use crate::harness::rig::local;
 use crate::harness::wait::{PATIENCE, until};
@@ -101,4 +102,54 @@ fn datagrams_that_come_together_arrive_one_by_one() {
     let metrics = fleet.ringport.metrics();
     assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 32);
     assert_eq!(metrics.sum("ringport_bytes_total", &["direction=\"up\""]), 30_501);
+}
+
+#[test]
+fn what_does_not_fit_the_way_together_goes_one_by_one_and_in_order() {
+    const SIZE: u16 = 1450;
+    let Some(lab) = Lab::new() else { return };
+    lab.node.ip("link set inside mtu 1400");
+    lab.pods.ip("link set eth0 mtu 1400");
+    let world = World::new();
+    let service = Service {
+        target_port: 8080,
+        node_port: world.port(),
+        external_ip: None,
+        more: "",
+        annotation: "",
+        tcp: false,
+    };
+    world.apply("service", &service.yaml());
+    world.apply("pod", &super::peers::pod(0, POD[0].parse().unwrap()));
+    let pod = lab.pods.run(|| UdpSocket::bind((pod_ip(0, 0), 8080))).unwrap();
+    pod.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ringport = lab.node.run(|| {
+        let ringport = Ringport::spawn_through(&world, &["env"], &[]);
+        ringport.wait_ready();
+        ringport
+    });
+    let node = SocketAddr::new(NODE[0].parse().unwrap(), service.node_port);
+    let socket: OwnedFd = lab.client.run(|| client(node)).into();
+    let mut buffer = vec![0; 70_000];
+    // The first burst finds out; the others, each with a small one behind it, come as they were sent.
+    for burst in 0..20u8 {
+        let payload: Vec<u8> =
+            (0..10u8).flat_map(|n| [&[burst, n][..], &[0; SIZE as usize - 2]].concat()).collect();
+        send(&socket, &Route::default(), &payload, Some(SIZE)).unwrap();
+        let small = burst > 0;
+        if small {
+            send(&socket, &Route::default(), &[burst, 10], None).unwrap();
+        }
+        for n in 0..10 + u8::from(small) {
+            let got = pod.recv(&mut buffer).unwrap();
+            let size = if n < 10 { usize::from(SIZE) } else { 2 };
+            assert_eq!((got, &buffer[..2]), (size, &[burst, n][..]));
+        }
+    }
+    lab.node.run(|| {
+        ringport.until_metrics("all are counted", |metrics| {
+            metrics.sum("ringport_datagrams_total", &["direction=\"up\""]) == 20 * 11 - 1
+        });
+        assert_eq!(ringport.metrics().sum("ringport_datagrams_dropped_total", &[]), 0);
+    });
 }
