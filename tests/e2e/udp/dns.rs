@@ -38,8 +38,9 @@ fn dig_asks_dnsmasq_over_udp_and_tcp() {
     let many = dig(node_port, &["+bufsize=4096", "many.ringport.test"]).unwrap();
     assert_eq!(many.lines().count(), 60, "{many}");
     assert_eq!(dig(node_port, &["+tcp", "www.ringport.test"]).unwrap(), "192.0.2.1");
-    let metrics = ringport.metrics();
-    assert!(metrics.sum("ringport_datagrams_total", &["direction=\"down\""]) >= 22);
+    let metrics = ringport.until_metrics("the answers are counted", |metrics| {
+        metrics.sum("ringport_datagrams_total", &["direction=\"down\""]) >= 22
+    });
     assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &["direction=\"down\""]), 0);
     drop(servers);
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::harness::metrics::Metrics;
 use crate::harness::process::Ringport;
 use crate::harness::rig::local;
 use crate::harness::wait::{PATIENCE, until};
@@ -143,6 +144,15 @@ pub(crate) fn ask_again(client: &UdpSocket) -> (String, usize) {
     });
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     (name, tries)
+}
+
+/// The metrics when so many datagrams are counted one way, `up` or `down`: a moment after they have come.
+pub(crate) fn counted(ringport: &Ringport, way: &str, datagrams: u64) -> Metrics {
+    let way = format!("direction=\"{way}\"");
+    let count = |metrics: &Metrics| metrics.sum("ringport_datagrams_total", &[&way]);
+    let metrics = ringport.until_metrics("all are counted", |metrics| count(metrics) >= datagrams);
+    assert_eq!(count(&metrics), datagrams, "{way}");
+    metrics
 }
 
 /// Whether the kernel of the other side refuses: ICMP port unreachable.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use ringport::net::udp::{Route, send};
 
-use super::peers::{Fleet, Service, ask, bind, client};
+use super::peers::{Fleet, Service, ask, bind, client, counted};
 use crate::harness::bytes::{Stream, seed};
 use crate::harness::netns::{Lab, NODE, POD, pod_ip};
 use crate::harness::process::Ringport;
@@ -42,8 +42,7 @@ fn a_burst_larger_than_all_receive_buffers_is_delivered() {
         }
         until("all have come", || (fleet.pod("pod-0").received() > burst * 100).then_some(()));
     }
-    let metrics = fleet.ringport.metrics();
-    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 5_001);
+    let metrics = counted(&fleet.ringport, "up", 5_001);
     assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
 }
 
@@ -79,8 +78,7 @@ fn answers_that_come_together_arrive_one_by_one() {
             assert!(&buffer[..n] == part, "round {round}");
         }
     }
-    let metrics = ringport.metrics();
-    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"down\""]), 80);
+    let metrics = counted(&ringport, "down", 80);
     assert_eq!(metrics.sum("ringport_bytes_total", &["direction=\"down\""]), 8 * 11_500);
     assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
 }
@@ -99,8 +97,7 @@ fn datagrams_that_come_together_arrive_one_by_one() {
         let n = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..n], [b"pod-0:", part].concat());
     }
-    let metrics = fleet.ringport.metrics();
-    assert_eq!(metrics.sum("ringport_datagrams_total", &["direction=\"up\""]), 32);
+    let metrics = counted(&fleet.ringport, "up", 32);
     assert_eq!(metrics.sum("ringport_bytes_total", &["direction=\"up\""]), 30_501);
 }
 
@@ -146,10 +143,6 @@ fn what_does_not_fit_the_way_together_goes_one_by_one_and_in_order() {
             assert_eq!((got, &buffer[..2]), (size, &[burst, n][..]));
         }
     }
-    lab.node.run(|| {
-        ringport.until_metrics("all are counted", |metrics| {
-            metrics.sum("ringport_datagrams_total", &["direction=\"up\""]) == 20 * 11 - 1
-        });
-        assert_eq!(ringport.metrics().sum("ringport_datagrams_dropped_total", &[]), 0);
-    });
+    let metrics = lab.node.run(|| counted(&ringport, "up", 20 * 11 - 1));
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
 }
