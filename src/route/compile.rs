@@ -113,6 +113,7 @@ impl Compiler {
         let mut touched_keys = BTreeSet::new();
         self.counts.service_changes += self.world.services.diff(&world.services).count() as u64;
         self.counts.endpoint_changes += self.world.slices.diff(&world.slices).count() as u64;
+        self.find_pods(&world.node);
         let touched = if std::mem::take(&mut self.stale) {
             all_services(&self.world, world)
         } else {
@@ -190,7 +191,6 @@ impl Compiler {
         let slices = world.slices.get(&service.key);
         let mut compiled = CompiledService::default();
         let clients = Clients::new(service);
-        let pods = self.pods_of(&world.node);
         for (port_index, port) in service.ports.iter().enumerate() {
             if port.protocol == Protocol::Sctp {
                 continue;
@@ -217,7 +217,7 @@ impl Compiler {
                 let keeps_client =
                     service.external_policy == TrafficPolicy::Local && kind != FrontendKind::ClusterIp;
                 let (port, serving) = (route.clone(), serving.clone());
-                let pods = pods.clone();
+                let pods = self.pods.clone();
                 let frontend =
                     Frontend { key, kind, port, targets, from_node, pods, keeps_client, sources, serving };
                 let frontend = old_frontend(old, &frontend).unwrap_or_else(|| Arc::new(frontend));
@@ -228,8 +228,8 @@ impl Compiler {
         compiled
     }
 
-    /// Where pods have their addresses. The same `Arc` while that is the same.
-    fn pods_of(&mut self, node: &Node) -> Option<Arc<Sources>> {
+    /// Finds out where pods have their addresses.
+    fn find_pods(&mut self, node: &Node) {
         let cidrs = self.options.cluster_cidrs.iter().chain(&node.pod_cidrs).copied();
         // Everything would be everybody.
         let cidrs: Vec<IpNet> = cidrs.filter(|cidr| cidr.prefix_len() > 0).collect();
@@ -237,7 +237,6 @@ impl Compiler {
         if pods.as_ref() != self.pods.as_deref() {
             self.pods = pods.map(Arc::new);
         }
-        self.pods.clone()
     }
 
     /// The route of a service port: the old one if nothing about it is different, else a new one over

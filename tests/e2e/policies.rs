@@ -19,6 +19,9 @@ const EXTERNAL: [&str; 2] = ["198.51.100.9", "2001:db8:9::9"];
 const BALANCER: [&str; 2] = ["198.51.100.10", "2001:db8:9::10"];
 const CLUSTER: [&str; 2] = ["10.96.0.50", "fd00:10:96::50"];
 
+/// After this it is taken that nobody answers, where nobody should.
+const SILENCE: Duration = Duration::from_millis(500);
+
 /// Clients that ask, one after the other: at least so many, and until each pod has answered one, which the last of
 /// them may count on.
 const TRIES: std::ops::Range<usize> = 4..80;
@@ -191,7 +194,7 @@ impl Scene {
     fn check(&self, host: &Host, from: &str, to: SocketAddr, gets: Gets, what: &str) {
         let from: IpAddr = from.parse().unwrap();
         let tcp = || host.run(|| ask_tcp(from, to));
-        let udp = || self.ask_udp(host, from, to);
+        let udp = || self.ask_udp(host, from, to, gets);
         for (protocol, ask) in [("TCP", &tcp as &dyn Fn() -> Answer), ("UDP", &udp)] {
             let case = format!("{}: {protocol} {what}, {from} to {to}", self.policies);
             let Pods(pods, sees) = gets else {
@@ -220,10 +223,11 @@ impl Scene {
         }
     }
 
-    fn ask_udp(&self, host: &Host, from: IpAddr, to: SocketAddr) -> Answer {
+    fn ask_udp(&self, host: &Host, from: IpAddr, to: SocketAddr, gets: Gets) -> Answer {
         let client = host.run(|| peers::client_from((from, 0).into(), to)).unwrap();
-        // Silence is an answer here, and a refusal comes at once.
-        client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        if gets == Nothing {
+            client.set_read_timeout(Some(SILENCE)).unwrap();
+        }
         match peers::ask(&client, b"who?") {
             Ok(name) => {
                 let seen: Vec<SocketAddr> = self.udp.iter().flat_map(peers::Pod::take_peers).collect();

@@ -12,7 +12,7 @@ use super::table::{Id, Key, Table, Timeouts};
 use super::{Place, Udp};
 use crate::clock;
 use crate::net::udp;
-use crate::ring::{Datagram, Outgoing, RingFd, Senders};
+use crate::ring::{Outgoing, RingFd, Senders};
 use crate::route::endpoint::Endpoint;
 use crate::route::pick::Targets;
 use crate::route::port::Admission;
@@ -24,23 +24,25 @@ use crate::types::{ClientAddr, DropReason, EndReason, EndpointAddr, Refusal};
 const ATTEMPTS: u8 = 2;
 
 impl Udp {
-    /// Sends a client's datagram to its pod, unless it was tried too often.
+    /// Sends a client's datagram to its pod, or counts it as dropped.
     pub(super) fn forward(
         self: &Rc<Self>,
         front: &Rc<Front>,
         frontend: &Frontend,
         key: &Key,
         outgoing: Outgoing,
-    ) -> Result<(), (DropReason, Datagram)> {
-        if outgoing.tried >= ATTEMPTS {
-            return Err((DropReason::Unreachable, outgoing.datagram));
-        }
-        let Some(flow) = self.flow(front, frontend, key) else {
-            return Err((DropReason::NoFlow, outgoing.datagram));
+    ) {
+        let reason = if outgoing.tried >= ATTEMPTS {
+            DropReason::Unreachable
+        } else if let Some(flow) = self.flow(front, frontend, key) {
+            self.table.borrow_mut().seen(flow.place.get(), false, clock::now());
+            return self.send(&flow, outgoing);
+        } else {
+            DropReason::NoFlow
         };
-        self.table.borrow_mut().seen(flow.place.get(), false, clock::now());
-        self.send(&flow, outgoing);
-        Ok(())
+        let stats = frontend.port.stats.of(self.shard.index);
+        stats.bytes_lost.up.add(outgoing.datagram.bytes().len() as u64);
+        stats.dropped_up.of(reason).add(outgoing.datagram.count());
     }
 
     /// The flow of a key: the one it has, or a new one; `None` where it gets none.

@@ -130,7 +130,7 @@ impl Udp {
             // What ICMP had said about an earlier datagram: this one was not sent, or not all of it.
             self.broken(flow, error);
             let again = Outgoing { tried: outgoing.tried + 1, ..outgoing };
-            return self.try_forward(&flow.front, &frontend, &flow.key, again);
+            return self.forward(&flow.front, &frontend, &flow.key, again);
         }
         let lost = &flow.moved(outgoing.direction).lost;
         lost.set(lost.get() + bytes);

@@ -97,22 +97,7 @@ impl Udp {
             return dropped(DropReason::NotUnicast);
         }
         let key = Key { front: front.number, client, local: datagram.to };
-        self.try_forward(front, &frontend, &key, Outgoing { datagram, direction: Direction::Up, tried: 0 });
-    }
-
-    /// Sends a client's datagram to its pod, or counts it as dropped.
-    pub(super) fn try_forward(
-        self: &Rc<Self>,
-        front: &Rc<Front>,
-        frontend: &Frontend,
-        key: &Key,
-        outgoing: Outgoing,
-    ) {
-        if let Err((reason, datagram)) = self.forward(front, frontend, key, outgoing) {
-            let stats = frontend.port.stats.of(self.shard.index);
-            stats.bytes_lost.up.add(datagram.bytes().len() as u64);
-            stats.dropped_up.of(reason).add(datagram.count());
-        }
+        self.forward(front, &frontend, &key, Outgoing { datagram, direction: Direction::Up, tried: 0 });
     }
 }
 

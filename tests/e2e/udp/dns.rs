@@ -23,7 +23,7 @@ fn dig_asks_dnsmasq_over_udp_and_tcp() {
     drop(sockets);
     let servers: Vec<Guarded> = ips.iter().map(|ip| dnsmasq(*ip, target_port)).collect();
     let node_port = world.port();
-    let service = Service { target_port, node_port, external_ip: None, more: "", annotation: "", tcp: true };
+    let service = Service { tcp: true, ..Service::new(target_port, node_port) };
     world.apply("service", &service.yaml());
     for (i, ip) in ips.iter().enumerate() {
         world.apply(&format!("pod-{i}"), &pod(i, *ip));

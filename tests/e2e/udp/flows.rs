@@ -104,7 +104,7 @@ fn flows_move_when_the_target_port_changes() {
     let target_port = other.local_addr().unwrap().port();
     let _other = super::peers::Pod::start("other", other);
     let Service { node_port, .. } = fleet.service;
-    let service = Service { target_port, node_port, external_ip: None, more: "", annotation: "", tcp: false };
+    let service = Service::new(target_port, node_port);
     fleet.change(|| fleet.world.apply("service", &service.yaml()));
     assert_eq!(ask(&old, b"?").unwrap(), "other");
 }

@@ -131,8 +131,7 @@ fn a_port_that_somebody_has_is_told_and_served_when_it_is_free() {
     let _pod = peers::Pod::start("pod-0", sockets.remove(0));
     let node_port = world.port();
     let taken = UdpSocket::bind((world.ip(), node_port)).unwrap();
-    let service =
-        peers::Service { target_port, node_port, external_ip: None, more: "", annotation: "", tcp: false };
+    let service = peers::Service::new(target_port, node_port);
     world.apply("service", &service.yaml());
     world.apply("pod-0", &pod(0, ip));
     let ringport = Ringport::start(&world, &[]);

@@ -181,6 +181,11 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// With nothing special.
+    pub(crate) fn new(target_port: u16, node_port: u16) -> Self {
+        Self { target_port, node_port, external_ip: None, more: "", annotation: "", tcp: false }
+    }
+
     pub(crate) fn yaml(&self) -> String {
         let Self { target_port, node_port, more, annotation, .. } = self;
         let port = |protocol: &str| {
@@ -231,8 +236,7 @@ impl Fleet {
         let ips: Vec<Ipv4Addr> = (0..pods).map(|_| world.ip()).collect();
         let (target_port, sockets) = bind(&ips);
         let node_port = world.port();
-        let service =
-            Service { target_port, node_port, external_ip: None, more: "", annotation: "", tcp: false };
+        let service = Service::new(target_port, node_port);
         let service = change(&world, service);
         world.apply("service", &service.yaml());
         let mut running = Vec::new();

@@ -22,7 +22,7 @@ fn a_connection_stays_with_its_pod_while_that_serves() {
     let ips: Vec<Ipv4Addr> = (0..2).map(|_| world.ip()).collect();
     let (target_port, sockets) = bind(&ips);
     let node_port = world.port();
-    let service = Service { target_port, node_port, external_ip: None, more: "", annotation: "", tcp: false };
+    let service = Service::new(target_port, node_port);
     world.apply("service", &service.yaml());
     for (i, ip) in ips.iter().enumerate() {
         world.apply(&format!("pod-{i}"), &pod(i, *ip));

@@ -53,14 +53,7 @@ fn answers_that_come_together_arrive_one_by_one() {
     let (target_port, mut sockets) = bind(&[ip]);
     let pod = sockets.remove(0);
     pod.set_read_timeout(Some(PATIENCE)).unwrap();
-    let service = Service {
-        target_port,
-        node_port: world.port(),
-        external_ip: None,
-        more: "",
-        annotation: "",
-        tcp: false,
-    };
+    let service = Service::new(target_port, world.port());
     world.apply("service", &service.yaml());
     world.apply("pod-0", &super::peers::pod(0, ip));
     let ringport = Ringport::start(&world, &[]);
@@ -108,14 +101,7 @@ fn what_does_not_fit_the_way_together_goes_one_by_one_and_in_order() {
     lab.node.ip("link set inside mtu 1400");
     lab.pods.ip("link set eth0 mtu 1400");
     let world = World::new();
-    let service = Service {
-        target_port: 8080,
-        node_port: world.port(),
-        external_ip: None,
-        more: "",
-        annotation: "",
-        tcp: false,
-    };
+    let service = Service::new(8080, world.port());
     world.apply("service", &service.yaml());
     world.apply("pod", &super::peers::pod(0, POD[0].parse().unwrap()));
     let pod = lab.pods.run(|| UdpSocket::bind((pod_ip(0, 0), 8080))).unwrap();
