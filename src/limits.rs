@@ -13,6 +13,9 @@ pub const RING_ENTRIES: u32 = 1024;
 /// submitted; an overflow loses nothing but is slow.
 pub const RING_COMPLETIONS: u32 = 16 * 1024;
 
+/// Sockets that a shard sends much on and so registers with its ring: 8 bytes of the kernel's memory each.
+pub const RING_FILES: u32 = 4096;
+
 /// Receive buffers a shard shares among its connections: a power of two.
 pub const RECV_BUFFERS: u16 = 512;
 
@@ -36,8 +39,11 @@ pub const UDP_SEND_BUFFER: i32 = 2 << 20;
 /// The same as [`UDP_FRONTEND_BUFFER`] for the socket of a busy flow. A quiet one keeps the kernel's default.
 pub const UDP_FLOW_BUFFER: usize = 1 << 20;
 
-/// Datagrams from its pod that make a flow a busy one.
+/// Datagrams one way that make a flow a busy one.
 pub const UDP_BUSY_FLOW: u64 = 32;
+
+/// Datagrams in a row from which the next ones of their sender may come together (UDP_GRO).
+pub const UDP_IN_A_ROW: u32 = 4;
 
 /// Datagrams from its pod after which a flow is asked again what its socket had to drop; it is at its end, too.
 pub const UDP_OVERFLOW_LOOK: u64 = 1024;
@@ -290,7 +296,7 @@ pub const BLOCKED_LOOK: Duration = Duration::from_secs(1);
 pub const CROWD: u64 = 4;
 
 /// Completions that are awaited together, at most.
-pub const CROWD_AWAITED: u64 = 16;
+pub const CROWD_AWAITED: u64 = 32;
 
 /// Microseconds after which a single one of them is enough: less than anyone notices, more than it takes the peers
 /// of a busy shard to send the next ones.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -34,7 +34,8 @@ fn frontend_on(address: SocketAddr, families: Families) -> io::Result<OwnedFd> {
             set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
     }
-    tune(&socket, limits::UDP_FRONTEND_BUFFER);
+    receive_buffer(&socket, limits::UDP_FRONTEND_BUFFER);
+    gather(&socket);
     // Each datagram says how many the kernel had to drop before it.
     let _ = set(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
     if set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, limits::UDP_SEND_BUFFER).is_err() {
@@ -59,9 +60,14 @@ pub fn towards(endpoint: SocketAddr, source: Option<SocketAddr>) -> io::Result<O
     Ok(socket.into())
 }
 
-/// For a flow that turns out to be a busy one: room for bursts, and datagrams of one size together.
+/// For a flow that turns out to be a busy one: room for bursts.
 pub fn widen(socket: &OwnedFd) {
-    tune(&SockRef::from(socket), limits::UDP_FLOW_BUFFER);
+    receive_buffer(&SockRef::from(socket), limits::UDP_FLOW_BUFFER);
+}
+
+/// From now on datagrams of one size may come together (UDP_GRO). Where the kernel cannot, they come one by one.
+pub fn gather(socket: &impl AsFd) {
+    let _ = set(&SockRef::from(socket), libc::SOL_UDP, libc::UDP_GRO, 1);
 }
 
 /// Datagrams that the kernel had to drop before this socket, for want of room, since it was made. Wraps.
@@ -81,13 +87,12 @@ pub fn overflows(socket: &OwnedFd) -> io::Result<u32> {
     if result == 0 { Ok(drops) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What helps and is no error where it is missing: a larger buffer, and several datagrams in one receive (UDP_GRO).
-fn tune(socket: &Socket, buffer: usize) {
+/// A larger buffer; it helps, and is no error where it is missing.
+fn receive_buffer(socket: &Socket, buffer: usize) {
     let size = libc::c_int::try_from(buffer).unwrap_or(libc::c_int::MAX);
     if set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
         let _ = socket.set_recv_buffer_size(buffer);
     }
-    let _ = set(socket, libc::SOL_UDP, libc::UDP_GRO, 1);
 }
 
 fn datagram_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -160,7 +165,8 @@ fn send_message(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option
     SockRef::from(socket).sendmsg(&message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).map(drop)
 }
 
-/// The control messages of one send: an address and a size.
+/// The control messages of one send: an address and a size. The last one is not padded: an address alone is so no larger
+/// than what the kernel copies to its stack (36 bytes), where else it would allocate memory for each datagram.
 #[derive(Debug)]
 pub(crate) struct Control {
     bytes: [u8; Self::ROOM],
@@ -204,13 +210,13 @@ impl Control {
     fn push(&mut self, level: libc::c_int, kind: libc::c_int, data: &[u8]) {
         let length = size_of::<libc::cmsghdr>() + data.len();
         let parts = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), data];
-        let mut at = self.used;
+        let mut at = self.used.next_multiple_of(size_of::<usize>());
         for part in parts {
             let Some(place) = self.bytes.get_mut(at..at + part.len()) else { return };
             place.copy_from_slice(part);
             at += part.len();
         }
-        self.used = (self.used + length.next_multiple_of(size_of::<usize>())).min(Self::ROOM);
+        self.used = at;
     }
 
     /// As sendmsg(2) takes them; empty where there are none.
@@ -292,6 +298,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_address_of_a_reply_fits_the_stack_of_the_kernel() {
+        let from = Some((IpAddr::from([0; 16]), 0));
+        assert_eq!(Control::of(from, None).bytes().len(), 36);
+        assert_eq!(Control::of(from, Some(9)).bytes().len(), 40 + 18);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! Receiving datagrams: multishot recvmsg, and what a datagram says of itself.
+//! Receiving datagrams: by multishot operations, and what a datagram says of itself.
 //!
-//! The kernel writes a header, the sender's address, control messages and the payload into one buffer. The
-//! sizes of the middle two are fixed by a `msghdr` that the operation names.
+//! recvmsg: the kernel writes a header, the sender's address, control messages and the payload into one buffer. The
+//! sizes of the middle two are fixed by a `msghdr` that the operation names. recv: the payload alone, for
+//! the peer of a connected socket, until its datagrams come so close together that it pays to take them together.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::task::{Context, Poll};
 
 use io_uring::types::RecvMsgOut;
@@ -15,6 +16,8 @@ use super::buffers::Pool;
 use super::operations::Multishot;
 use super::slots::{Brings, Completion};
 use super::{Chunk, RelayRing, Ring, raw};
+use crate::limits;
+use crate::net::udp;
 
 /// Whose datagrams a socket receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +31,23 @@ pub enum Senders {
 /// The datagrams of one socket.
 pub struct Datagrams {
     socket: RawFd,
-    senders: Senders,
+    form: Form,
     /// The ring's, see [`Layouts`].
     layout: *const libc::msghdr,
     multishot: Multishot,
+    /// Datagrams since there was none.
+    in_a_row: u32,
+}
+
+/// What is in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The payload of a datagram.
+    Bare,
+    /// The same, until the operation has ended that brings it.
+    LastBare,
+    /// All that recvmsg(2) tells of it.
+    Told(Senders),
 }
 
 /// See [`Datagrams::poll_next`].
@@ -44,17 +60,24 @@ pub enum Arrived {
 
 /// What one receive brought.
 pub struct Datagram {
-    chunk: Chunk,
+    /// What is passed on of it.
+    pub payload: Payload,
     /// The sender, where the socket hears [`Senders::Anyone`].
     pub from: Option<SocketAddr>,
     /// The address it was sent to, where the socket asks for it (IP_PKTINFO, IPV6_RECVPKTINFO).
     pub to: Option<LocalAddr>,
-    /// With UDP_GRO: the payload is datagrams of this size one after the other, the last one may be shorter.
-    pub segment: Option<u16>,
     /// The rest of it did not fit and is gone.
     pub truncated: bool,
     /// Datagrams that the socket had dropped before this one, since it was made (SO_RXQ_OVFL). Wraps.
     pub overflows: Option<u32>,
+}
+
+/// The bytes of a datagram, or of several.
+pub struct Payload {
+    /// `None` is an empty one.
+    chunk: Option<Chunk>,
+    /// With UDP_GRO: it is datagrams of this size one after the other, the last one may be shorter.
+    pub segment: Option<u16>,
 }
 
 /// An address of this node. For a link-local one, the interface belongs to it.
@@ -69,7 +92,8 @@ pub struct LocalAddr {
 // === impl RelayRing ===
 
 impl RelayRing {
-    /// All datagrams of a socket, which must stay open until the stream is dropped.
+    /// All datagrams of a socket, which must stay open until the stream is dropped. That of a [`Senders::Peer`] must not
+    /// have UDP_GRO set: the stream sets it when it helps.
     ///
     /// # Errors
     /// The buffers for datagrams cannot be registered: ENOMEM.
@@ -78,7 +102,11 @@ impl RelayRing {
         let inner = &mut *inner;
         inner.buffers.allow_datagrams(&inner.ring.submitter())?;
         let layout = inner.layouts.of(senders);
-        Ok(Datagrams { socket: raw(socket), senders, layout, multishot: Multishot::new(self) })
+        let form = match senders {
+            Senders::Anyone => Form::Told(senders),
+            Senders::Peer => Form::Bare,
+        };
+        Ok(Datagrams { socket: raw(socket), form, layout, multishot: Multishot::new(self), in_a_row: 0 })
     }
 }
 
@@ -88,16 +116,33 @@ impl Datagrams {
     /// The next one. Waits for a free buffer where there is none. An error is never the end: the caller
     /// decides when to go on.
     pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Arrived> {
-        let (socket, layout) = (types::Fd(self.socket), self.layout);
         loop {
-            let arm = || opcode::RecvMsgMulti::new(socket, layout, Pool::Datagram.group()).build();
+            if self.form == Form::LastBare && self.multishot.is_idle() {
+                // SAFETY: as `datagrams` asks for, the socket is open.
+                udp::gather(&unsafe { BorrowedFd::borrow_raw(self.socket) });
+                self.form = Form::Told(Senders::Peer);
+            }
+            let (socket, group) = (types::Fd(self.socket), Pool::Datagram.group());
+            let (form, layout) = (self.form, self.layout);
+            let arm = || match form {
+                Form::Told(_) => opcode::RecvMsgMulti::new(socket, layout, group).build(),
+                Form::Bare | Form::LastBare => opcode::RecvMulti::new(socket, group).build(),
+            };
             let brings = Brings::Buffer(Pool::Datagram);
             let Poll::Ready(completion) = self.multishot.poll_next(context, brings, arm) else {
+                self.in_a_row = 0;
                 return Poll::Pending;
             };
             match completion.result {
-                // Without its header it is none: the kernel always writes one.
-                len if len >= 0 => return Poll::Ready(self.read(completion)),
+                len if len >= 0 => {
+                    let arrived = self.read(completion);
+                    self.in_a_row += 1;
+                    if self.in_a_row == limits::UDP_IN_A_ROW && self.form == Form::Bare {
+                        self.form = Form::LastBare;
+                        self.multishot.cancel();
+                    }
+                    return Poll::Ready(arrived);
+                }
                 error if -error == libc::ENOBUFS => {
                     self.multishot.wait_for_buffer(Pool::Datagram, context);
                     return Poll::Pending;
@@ -110,9 +155,14 @@ impl Datagrams {
 
     fn read(&self, completion: Completion) -> Arrived {
         let ring = &self.multishot.ring;
+        let len = completion.result.unsigned_abs();
         let chunk = cqueue::buffer_select(completion.flags)
-            .map(|id| Chunk::new(ring.clone(), Pool::Datagram, id, completion.result.unsigned_abs()));
-        let datagram = chunk.and_then(|chunk| Datagram::parse(chunk, self.senders));
+            .map(|id| Chunk::new(ring.clone(), Pool::Datagram, id, len));
+        let datagram = match self.form {
+            // The kernel always writes a header, but no buffer for nothing.
+            Form::Told(senders) => chunk.and_then(|chunk| Datagram::parse(chunk, senders)),
+            Form::Bare | Form::LastBare => (chunk.is_some() || len == 0).then(|| Datagram::bare(chunk)),
+        };
         datagram
             .map_or_else(|| Arrived::Failed(io::Error::from_raw_os_error(libc::EPROTO)), Arrived::Datagram)
     }
@@ -131,17 +181,27 @@ impl Datagram {
         let Control { to, segment, overflows } = control;
         let before = size_of::<[u32; 4]>() + layout.msg_namelen as usize + layout.msg_controllen;
         chunk.advance(before);
-        Some(Self { chunk, from, to, segment, truncated, overflows })
+        let payload = Payload { chunk: Some(chunk), segment };
+        Some(Self { payload, from, to, truncated, overflows })
     }
 
+    /// A payload of which nothing else is known.
+    fn bare(chunk: Option<Chunk>) -> Self {
+        let payload = Payload { chunk, segment: None };
+        Self { payload, from: None, to: None, truncated: false, overflows: None }
+    }
+}
+
+impl Payload {
     /// The payload.
     pub fn bytes(&self) -> &[u8] {
-        self.chunk.bytes()
+        self.chunk.as_ref().map_or(&[], Chunk::bytes)
     }
 
     /// How many datagrams it is.
     pub fn count(&self) -> u64 {
-        self.segment.map_or(1, |size| self.chunk.len().div_ceil(usize::from(size).max(1)).max(1)) as u64
+        let len = self.chunk.as_ref().map_or(0, Chunk::len);
+        self.segment.map_or(1, |size| len.div_ceil(usize::from(size).max(1)).max(1)) as u64
     }
 }
 

@@ -21,6 +21,7 @@
 mod buffers;
 mod datagrams;
 mod drive;
+mod files;
 mod operations;
 mod pipes;
 mod sends;
@@ -43,8 +44,9 @@ use crate::counter::Counter;
 use crate::limits;
 pub use buffers::Chunk;
 use buffers::Pools;
-pub use datagrams::{Arrived, Datagram, Datagrams, LocalAddr, Senders};
+pub use datagrams::{Arrived, Datagram, Datagrams, LocalAddr, Payload, Senders};
 pub use drive::drive;
+use files::Files;
 pub use operations::{Accepted, Accepts, Operation, Received, Receives, Sleep};
 pub use pipes::{Pipe, Pipes};
 use sends::Sends;
@@ -73,6 +75,7 @@ struct Inner {
     buffers: Pools,
     /// What receives of datagrams name; the kernel has them for as long as it has the ring.
     layouts: Box<datagrams::Layouts>,
+    files: Files,
     sends: Sends,
 }
 
@@ -95,6 +98,8 @@ pub struct RingCounters {
 pub struct RingFd {
     ring: Ring,
     fd: ManuallyDrop<OwnedFd>,
+    /// See [`RingFd::register`].
+    number: Cell<Option<u32>>,
 }
 
 /// What a completion that nobody waits for carries.
@@ -108,13 +113,19 @@ impl RelayRing {
     /// # Errors
     /// Those of io_uring_setup(2): EPERM and ENOSYS where it is forbidden, ENOMEM under a memory limit.
     pub fn new(counters: Arc<RingCounters>) -> io::Result<Ring> {
-        let ring = IoUring::builder()
+        let mut builder = IoUring::builder();
+        builder
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
-            .setup_cqsize(limits::RING_COMPLETIONS)
-            .build(limits::RING_ENTRIES)?;
+            .setup_cqsize(limits::RING_COMPLETIONS);
+        // Linux 6.6 does without the indirection of the submission queue.
+        let ring = builder.clone().setup_no_sqarray().build(limits::RING_ENTRIES);
+        let ring = ring.or_else(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => builder.build(limits::RING_ENTRIES),
+            _ => Err(error),
+        })?;
         Self::over(ring, counters)
     }
 
@@ -126,6 +137,7 @@ impl RelayRing {
                 slots: Slots::default(),
                 buffers,
                 layouts: Box::default(),
+                files: Files::default(),
                 sends: Sends::default(),
             }),
             timers: RefCell::new(Timers::default()),
@@ -194,6 +206,9 @@ impl RelayRing {
         // Refusals may be among completions that had no room.
         let submitted_all = queue.is_empty() && !queue.cq_overflow();
         drop(queue);
+        if submitted_all {
+            inner.files.all_taken();
+        }
         if submitted_all && inner.sends.are_queued() {
             let mut sent = inner.sends.take();
             drop(inner);
@@ -255,7 +270,25 @@ impl RelayRing {
 impl RingFd {
     /// A descriptor for operations of this ring.
     pub fn new(ring: &Ring, fd: OwnedFd) -> Self {
-        Self { ring: ring.clone(), fd: ManuallyDrop::new(fd) }
+        Self { ring: ring.clone(), fd: ManuallyDrop::new(fd), number: Cell::new(None) }
+    }
+
+    /// Makes sending on it cheaper from now on, where the ring has numbers left: for one that is used much. It costs
+    /// two system calls.
+    pub fn register(&self) {
+        if self.number.get().is_none() {
+            let mut inner = self.ring.inner.borrow_mut();
+            let inner = &mut *inner;
+            self.number.set(inner.files.add(&inner.ring.submitter(), raw(&**self)).ok());
+        }
+    }
+
+    /// As entries name it.
+    fn target(&self) -> (types::Fd, squeue::Flags) {
+        match self.number.get() {
+            Some(number) => (types::Fd(number as RawFd), squeue::Flags::FIXED_FILE),
+            None => (types::Fd(raw(&**self)), squeue::Flags::empty()),
+        }
     }
 }
 
@@ -269,6 +302,12 @@ impl Deref for RingFd {
 
 impl Drop for RingFd {
     fn drop(&mut self) {
+        if let Some(number) = self.number.get() {
+            let mut inner = self.ring.inner.borrow_mut();
+            let entry = inner.files.remove(number).user_data(NOBODY);
+            // SAFETY: CLOSE takes no memory. Where it cannot be queued, the next one of this number closes it.
+            let _ = unsafe { inner.push(&entry) };
+        }
         // SAFETY: taken once, as this is dropped once, and not used after.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         self.ring.close(fd);

@@ -203,6 +203,20 @@ impl Multishot {
         Self { ring: ring.clone(), armed: None }
     }
 
+    /// Cancels what the kernel has of it; what it has brought still comes.
+    pub(super) fn cancel(&self) {
+        if let Some(armed) = &self.armed
+            && !armed.is_over()
+        {
+            self.ring.cancel(armed.key);
+        }
+    }
+
+    /// The kernel has ended it, and all that it has brought was taken.
+    pub(super) fn is_idle(&self) -> bool {
+        self.armed.as_ref().is_none_or(Submitted::is_over_and_empty)
+    }
+
     /// The kernel found no free buffer and has ended the operation (ENOBUFS): wakes the task when there is one,
     /// to arm it again.
     pub(super) fn wait_for_buffer(&mut self, pool: Pool, context: &Context<'_>) {
@@ -257,7 +271,7 @@ impl Receives {
     /// The next bytes. Waits for a free buffer where there is none.
     pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Received> {
         loop {
-            if self.stopping && self.multishot.armed.as_ref().is_none_or(Submitted::is_over_and_empty) {
+            if self.stopping && self.multishot.is_idle() {
                 self.stopping = false;
                 self.multishot.armed = None;
                 return Poll::Ready(Received::Stopped);
@@ -305,23 +319,15 @@ impl Receives {
     pub fn stop(&mut self) {
         if !self.stopping {
             self.stopping = true;
-            if let Some(armed) = &self.multishot.armed
-                && !armed.is_over()
-            {
-                self.multishot.ring.cancel(armed.key);
-            }
+            self.multishot.cancel();
         }
     }
 
     /// Whether to take one buffer at a time from now on, instead of all that has come: dearer, and less to keep
     /// where it cannot be passed on.
     pub fn spare(&mut self, sparing: bool) {
-        if sparing
-            && !self.sparing
-            && let Some(armed) = &self.multishot.armed
-            && !armed.is_over()
-        {
-            self.multishot.ring.cancel(armed.key);
+        if sparing && !self.sparing {
+            self.multishot.cancel();
         }
         self.sparing = sparing;
     }

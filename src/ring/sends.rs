@@ -8,12 +8,11 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-use io_uring::{opcode, squeue, types};
+use io_uring::{opcode, squeue};
 
-use super::{Datagram, RelayRing, Ring, raw};
+use super::{Payload, RelayRing, Ring, RingFd};
 use crate::net::udp::{Control, Route};
 use crate::types::Direction;
 
@@ -28,8 +27,8 @@ pub trait Sender {
 
 /// A datagram on its way out.
 pub struct Outgoing {
-    /// What arrived; its payload is sent as it is, and as several datagrams where it is several.
-    pub datagram: Datagram,
+    /// What arrived, as one datagram or as several.
+    pub payload: Payload,
     /// Its way, for the sender.
     pub direction: Direction,
     /// How often it was tried before, for the sender.
@@ -72,35 +71,30 @@ const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 impl RelayRing {
     /// Sends a datagram with the next turn: to the peer of a connected socket, or as `route` says. What is sent on one
     /// socket goes in this order. The sender keeps the socket open until it has heard.
-    pub fn send(
-        self: &Ring,
-        socket: &impl AsRawFd,
-        route: &Route,
-        sender: Rc<dyn Sender>,
-        outgoing: Outgoing,
-    ) {
+    pub fn send(self: &Ring, socket: &RingFd, route: &Route, sender: Rc<dyn Sender>, outgoing: Outgoing) {
         self.touch();
-        let bytes = outgoing.datagram.bytes();
+        let bytes = outgoing.payload.bytes();
         let (payload, length) = (bytes.as_ptr(), bytes.len());
-        let segment = outgoing.datagram.segment.filter(|size| usize::from(*size) < length);
+        let segment = outgoing.payload.segment.filter(|size| usize::from(*size) < length);
         let mut inner = self.inner.borrow_mut();
-        let fd = types::Fd(raw(socket));
+        let (fd, known) = socket.target();
         let send = opcode::Send::new(fd, payload, length as u32).flags(FLAGS);
         let (entry, message) = match (route.to, route.from, segment) {
             (None, _, None) => (send.build(), None),
+            (Some(to), None, None) => {
+                let mut message = inner.sends.message();
+                message.address = to.into();
+                let (address, size) = (message.address.as_ptr(), message.address.len());
+                (send.dest_addr(address.cast()).dest_addr_len(size).build(), Some(message))
+            }
             (to, from, segment) => {
-                let message = inner.sends.message(to, (payload, length), Control::of(from, segment));
-                let entry = match (to, from, segment) {
-                    (Some(_), None, None) => send
-                        .dest_addr(message.address.as_ptr().cast())
-                        .dest_addr_len(message.address.len())
-                        .build(),
-                    _ => opcode::SendMsg::new(fd, &raw const message.head).flags(FLAGS as u32).build(),
-                };
-                (entry, Some(message))
+                let mut message = inner.sends.message();
+                message.fill(to, (payload, length), Control::of(from, segment));
+                let entry = opcode::SendMsg::new(fd, &raw const message.head).flags(FLAGS as u32);
+                (entry.build(), Some(message))
             }
         };
-        let entry = entry.user_data(inner.sends.next_name()).flags(squeue::Flags::SKIP_SUCCESS);
+        let entry = entry.user_data(inner.sends.next_name()).flags(known | squeue::Flags::SKIP_SUCCESS);
         // SAFETY: the payload is in a buffer of this ring and the message in its `sends`: both outlive the io_uring, so
         // that the kernel never reads memory that is not there. Neither changes before the turn that has submitted
         // this entry is over.
@@ -150,30 +144,29 @@ impl Sends {
         }
     }
 
-    fn message(
-        &mut self,
-        to: Option<SocketAddr>,
-        payload: (*const u8, usize),
-        control: Control,
-    ) -> Box<Message> {
-        let mut message = self.messages.pop().unwrap_or_default();
-        message.payload = libc::iovec { iov_base: payload.0.cast_mut().cast(), iov_len: payload.1 };
-        message.control = control;
+    /// One to fill in.
+    fn message(&mut self) -> Box<Message> {
+        self.messages.pop().unwrap_or_default()
+    }
+}
+
+impl Message {
+    fn fill(&mut self, to: Option<SocketAddr>, payload: (*const u8, usize), control: Control) {
+        self.payload = libc::iovec { iov_base: payload.0.cast_mut().cast(), iov_len: payload.1 };
+        self.control = control;
         // SAFETY: a msghdr of zeros is one without an address, a payload and control messages.
-        let mut head: libc::msghdr = unsafe { mem::zeroed() };
+        self.head = unsafe { mem::zeroed() };
         if let Some(to) = to {
-            message.address = to.into();
-            head.msg_name = message.address.as_ptr().cast_mut().cast();
-            head.msg_namelen = message.address.len();
+            self.address = to.into();
+            self.head.msg_name = self.address.as_ptr().cast_mut().cast();
+            self.head.msg_namelen = self.address.len();
         }
-        head.msg_iov = &raw mut message.payload;
-        head.msg_iovlen = 1;
-        if !message.control.bytes().is_empty() {
-            head.msg_control = message.control.bytes().as_ptr().cast_mut().cast();
-            head.msg_controllen = message.control.bytes().len();
+        self.head.msg_iov = &raw mut self.payload;
+        self.head.msg_iovlen = 1;
+        if !self.control.bytes().is_empty() {
+            self.head.msg_control = self.control.bytes().as_ptr().cast_mut().cast();
+            self.head.msg_controllen = self.control.bytes().len();
         }
-        message.head = head;
-        message
     }
 }
 
@@ -190,7 +183,7 @@ impl Posted {
 impl Default for Message {
     fn default() -> Self {
         Self {
-            // SAFETY: as in `Sends::message`.
+            // SAFETY: as in `Message::fill`.
             head: unsafe { mem::zeroed() },
             payload: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
             address: SocketAddr::from(([0, 0, 0, 0], 0)).into(),

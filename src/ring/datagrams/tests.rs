@@ -1,5 +1,5 @@
 use std::net::UdpSocket;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -55,8 +55,11 @@ fn a_datagram_says_who_sent_it_and_to_which_address() {
         let client = UdpSocket::bind(from).unwrap();
         client.send_to(b"hello", (to, port)).unwrap();
         let datagram = datagram(&ring, &mut datagrams);
-        assert_eq!(datagram.bytes(), b"hello");
-        assert_eq!((datagram.truncated, datagram.segment, datagram.count()), (false, None, 1));
+        assert_eq!(datagram.payload.bytes(), b"hello");
+        assert_eq!(
+            (datagram.truncated, datagram.payload.segment, datagram.payload.count()),
+            (false, None, 1)
+        );
         let from = datagram.from.unwrap();
         assert_eq!((from.ip().to_canonical(), from.port()), {
             let client = client.local_addr().unwrap();
@@ -80,7 +83,7 @@ fn empty_and_largest_datagrams_come_whole_and_the_stream_goes_on() {
         let payload: Vec<u8> = (0..size).map(|i| (i * 7 + round) as u8).collect();
         client.send(&payload).unwrap();
         let datagram = datagram(&ring, &mut datagrams);
-        assert!(datagram.bytes() == payload && !datagram.truncated, "round {round}: {size} bytes");
+        assert!(datagram.payload.bytes() == payload && !datagram.truncated, "round {round}: {size} bytes");
     }
     assert_eq!(ring.counters.no_buffers.get(), 0, "every buffer came back");
 }
@@ -95,7 +98,63 @@ fn datagrams_of_one_size_come_together_and_are_counted() {
     let payload: Vec<u8> = (0..3_100u32).map(|i| i as u8).collect();
     udp::send(&client, &Route::default(), &payload, Some(1_000)).unwrap();
     let together = datagram(&ring, &mut datagrams);
-    assert_eq!((together.bytes(), together.segment, together.count()), (&payload[..], Some(1_000), 4));
+    assert_eq!(
+        (together.payload.bytes(), together.payload.segment, together.payload.count()),
+        (&payload[..], Some(1_000), 4)
+    );
+}
+
+/// A socket that hears one peer, and the peer.
+fn peers() -> (OwnedFd, UdpSocket) {
+    let pod = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = udp::towards(pod.local_addr().unwrap(), None).unwrap();
+    pod.connect(SockRef::from(&socket).local_addr().unwrap().as_socket().unwrap()).unwrap();
+    (socket, pod)
+}
+
+#[test]
+fn a_peers_empty_and_largest_datagrams_come_whole_and_the_stream_goes_on() {
+    let ring = ring();
+    let (socket, pod) = peers();
+    let mut datagrams = ring.datagrams(&socket, Senders::Peer).unwrap();
+    for round in 0..3 * usize::from(limits::DATAGRAM_BUFFERS) {
+        let size = [0, 0, 1, 1472, 65_507][round % 5];
+        let payload: Vec<u8> = (0..size).map(|i| (i * 7 + round) as u8).collect();
+        pod.send(&payload).unwrap();
+        let datagram = datagram(&ring, &mut datagrams);
+        assert!(datagram.payload.bytes() == payload && !datagram.truncated, "round {round}: {size} bytes");
+        assert!(datagrams.poll_next(&Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert_eq!((datagrams.form, ring.counters.no_buffers.get()), (Form::Bare, 0));
+}
+
+#[test]
+fn a_peer_that_sends_many_in_a_row_is_heard_in_batches_from_then_on_and_nothing_is_lost() {
+    let ring = ring();
+    let (socket, pod) = peers();
+    let pod: OwnedFd = pod.into();
+    let mut datagrams = ring.datagrams(&socket, Senders::Peer).unwrap();
+    let (mut sent, mut together) = (0, 0);
+    let mut heard = 0;
+    for round in 0..200 {
+        // Alone, and some that leave as one and, as long as nobody asks otherwise, arrive one by one.
+        for count in [1, 5, 1] {
+            let payload: Vec<u8> = (sent..sent + count).flat_map(u64::to_ne_bytes).collect();
+            udp::send(&pod, &Route::default(), &payload, Some(8)).unwrap();
+            sent += count;
+        }
+        while heard < sent {
+            let datagram = datagram(&ring, &mut datagrams);
+            assert_eq!(datagram.payload.bytes().len() as u64, 8 * datagram.payload.count(), "round {round}");
+            for number in datagram.payload.bytes().chunks(8) {
+                assert_eq!(u64::from_ne_bytes(number.try_into().unwrap()), heard, "round {round}");
+                heard += 1;
+            }
+            together += u64::from(datagram.payload.count() > 1);
+        }
+    }
+    assert_eq!(datagrams.form, Form::Told(Senders::Peer));
+    assert!(together > 150, "{together} of 200 came together");
 }
 
 #[test]
@@ -116,7 +175,7 @@ fn an_icmp_error_is_told_and_not_the_end() {
     let pod = UdpSocket::bind(address).unwrap();
     let me = SockRef::from(&socket).local_addr().unwrap().as_socket().unwrap();
     pod.send_to(b"back", me).unwrap();
-    assert_eq!(datagram(&ring, &mut datagrams).bytes(), b"back");
+    assert_eq!(datagram(&ring, &mut datagrams).payload.bytes(), b"back");
 }
 
 #[test]
@@ -152,7 +211,7 @@ fn o5_more_datagrams_than_buffers_all_come_once_buffers_are_given_back() {
 }
 
 fn number(datagram: &Datagram) -> u32 {
-    u32::from_ne_bytes(datagram.bytes().try_into().unwrap())
+    u32::from_ne_bytes(datagram.payload.bytes().try_into().unwrap())
 }
 
 #[test]

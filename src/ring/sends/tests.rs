@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::super::{Arrived, Datagrams, Senders};
+use super::super::{Arrived, Datagram, Datagrams, Senders};
 use super::*;
 use crate::limits;
 use crate::net::udp;
@@ -19,11 +19,11 @@ struct Witness(RefCell<Vec<Told>>);
 
 impl Sender for Witness {
     fn sent(&self, sent: &Outgoing) {
-        self.0.borrow_mut().push((sent.datagram.bytes().to_vec(), sent.tried, None));
+        self.0.borrow_mut().push((sent.payload.bytes().to_vec(), sent.tried, None));
     }
 
     fn failed(self: Rc<Self>, failed: Outgoing, error: io::Error) {
-        let told = (failed.datagram.bytes().to_vec(), failed.tried, error.raw_os_error());
+        let told = (failed.payload.bytes().to_vec(), failed.tried, error.raw_os_error());
         self.0.borrow_mut().push(told);
     }
 }
@@ -41,13 +41,7 @@ impl Rig {
     fn new() -> Self {
         let ring = RelayRing::new(Arc::default()).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let on: libc::c_int = 1;
-        // SAFETY: UDP_GRO reads one int.
-        let set = unsafe {
-            let (value, size) = ((&raw const on).cast(), size_of::<libc::c_int>() as libc::socklen_t);
-            libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, value, size)
-        };
-        assert_eq!(set, 0);
+        udp::gather(&socket);
         let heard = ring.datagrams(&socket, Senders::Anyone).unwrap();
         let client = udp::towards(socket.local_addr().unwrap(), None).unwrap();
         Self { ring, heard, _socket: socket, client, witness: Rc::default() }
@@ -58,9 +52,9 @@ impl Rig {
         udp::send(&self.client, &Route::default(), payload, segment).unwrap();
         for _ in 0..1000 {
             match self.heard.poll_next(&Context::from_waker(Waker::noop())) {
-                Poll::Ready(Arrived::Datagram(datagram)) => {
-                    assert_eq!((datagram.bytes(), datagram.segment), (payload, segment));
-                    return Outgoing { datagram, direction: Direction::Up, tried: payload[0] };
+                Poll::Ready(Arrived::Datagram(Datagram { payload: heard, .. })) => {
+                    assert_eq!((heard.bytes(), heard.segment), (payload, segment));
+                    return Outgoing { payload: heard, direction: Direction::Up, tried: payload[0] };
                 }
                 Poll::Ready(Arrived::Failed(error)) => panic!("{error}"),
                 Poll::Pending => self.ring.turn(Some(Duration::from_millis(10))),
@@ -69,8 +63,17 @@ impl Rig {
         panic!("nothing came in 10 s");
     }
 
-    fn send(&self, socket: &impl AsRawFd, route: &Route, outgoing: Outgoing) {
+    fn send(&self, socket: &RingFd, route: &Route, outgoing: Outgoing) {
         self.ring.send(socket, route, self.witness.clone(), outgoing);
+    }
+
+    fn fd(&self, socket: impl Into<OwnedFd>) -> RingFd {
+        RingFd::new(&self.ring, socket.into())
+    }
+
+    /// A socket that is connected to an address.
+    fn towards(&self, to: SocketAddr) -> RingFd {
+        self.fd(udp::towards(to, None).unwrap())
     }
 
     fn turn(&self) -> Vec<Told> {
@@ -97,7 +100,7 @@ fn o6_what_is_queued_leaves_with_one_turn_in_its_order_and_is_told() {
     let mut rig = Rig::new();
     let pod = pod();
     let to = pod.local_addr().unwrap();
-    let (connected, open) = (udp::towards(to, None).unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (connected, open) = (rig.towards(to), rig.fd(UdpSocket::bind("127.0.0.1:0").unwrap()));
     // More than there are buffers, so that each is used again.
     for round in 0..usize::from(limits::DATAGRAM_BUFFERS) {
         let (one, two) = (rig.datagram(&[1; 60], None), rig.datagram(&[2; 2500], Some(1000)));
@@ -118,8 +121,8 @@ fn o6_what_is_queued_leaves_with_one_turn_in_its_order_and_is_told() {
 fn a_refusal_is_told_with_the_datagram_and_the_others_of_the_turn_go() {
     let mut rig = Rig::new();
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (dead, pod) = (udp::towards(gone, None).unwrap(), pod());
-    let alive = udp::towards(pod.local_addr().unwrap(), None).unwrap();
+    let (dead, pod) = (rig.towards(gone), pod());
+    let alive = rig.towards(pod.local_addr().unwrap());
     udp::send(&dead, &Route::default(), b"x", None).unwrap();
     let (one, two) = (rig.datagram(&[1; 10], None), rig.datagram(&[2; 20], None));
     rig.send(&dead, &Route::default(), one);
@@ -129,7 +132,8 @@ fn a_refusal_is_told_with_the_datagram_and_the_others_of_the_turn_go() {
     assert_eq!(next(&pod), [2; 20]);
     // It does not fit a socket that takes nothing; nobody waits for room.
     let large = rig.datagram(&[4; 65_000], None);
-    rig.send(&UdpSocket::bind("[::1]:0").unwrap(), &Route { to: Some(gone), from: None }, large);
+    let other = rig.fd(UdpSocket::bind("[::1]:0").unwrap());
+    rig.send(&other, &Route { to: Some(gone), from: None }, large);
     let told = rig.turn();
     assert!(matches!(told.as_slice(), [(bytes, 4, Some(_))] if bytes.len() == 65_000), "{}", told.len());
 }
@@ -138,7 +142,7 @@ fn a_refusal_is_told_with_the_datagram_and_the_others_of_the_turn_go() {
 fn a_reply_leaves_from_the_address_it_is_told() {
     let mut rig = Rig::new();
     for (listen, from) in [("0.0.0.0:0", "127.0.0.5"), ("[::]:0", "::ffff:127.0.0.6")] {
-        let (socket, client) = (UdpSocket::bind(listen).unwrap(), pod());
+        let (socket, client) = (rig.fd(UdpSocket::bind(listen).unwrap()), pod());
         let mut to = client.local_addr().unwrap();
         if let (IpAddr::V4(ip), true) = (to.ip(), listen.starts_with('[')) {
             to.set_ip(ip.to_ipv6_mapped().into());
@@ -161,7 +165,7 @@ fn a_reply_leaves_from_the_address_it_is_told() {
 #[test]
 fn a_sender_may_send_again_when_it_is_told() {
     /// Gives what was refused to another socket.
-    struct Second(OwnedFd, Ring, Rc<Witness>);
+    struct Second(RingFd, Ring, Rc<Witness>);
 
     impl Sender for Second {
         fn sent(&self, _: &Outgoing) {
@@ -176,13 +180,55 @@ fn a_sender_may_send_again_when_it_is_told() {
     let mut rig = Rig::new();
     let pod = pod();
     let gone = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let dead = udp::towards(gone, None).unwrap();
+    let dead = rig.towards(gone);
     udp::send(&dead, &Route::default(), b"x", None).unwrap();
-    let alive = udp::towards(pod.local_addr().unwrap(), None).unwrap();
+    let alive = rig.towards(pod.local_addr().unwrap());
     let second = Rc::new(Second(alive, rig.ring.clone(), rig.witness.clone()));
     let one = rig.datagram(&[1; 10], None);
     rig.ring.send(&dead, &Route::default(), second.clone(), one);
     assert_eq!(rig.turn(), []);
     assert_eq!(rig.turn(), [(vec![1; 10], 9, None)]);
     assert_eq!(next(&pod), [1; 10]);
+}
+
+#[test]
+fn o4_a_registered_number_is_used_again_only_behind_all_that_was_queued_for_it() {
+    let mut rig = Rig::new();
+    let (first, second) = (pod(), pod());
+    for round in 0..limits::RING_FILES + 10 {
+        let old = rig.towards(first.local_addr().unwrap());
+        old.register();
+        let number = old.number.get().expect("a number");
+        old.register();
+        assert_eq!((old.number.get(), number < 2), (Some(number), true), "round {round}");
+        let one = rig.datagram(&[1; 10], None);
+        rig.send(&old, &Route::default(), one);
+        drop(old);
+        let new = rig.towards(second.local_addr().unwrap());
+        new.register();
+        assert_ne!(new.number.get(), Some(number), "its last datagram is not sent yet");
+        let two = rig.datagram(&[2; 20], None);
+        rig.send(&new, &Route::default(), two);
+        assert_eq!(rig.turn(), [(vec![1; 10], 1, None), (vec![2; 20], 2, None)]);
+        assert_eq!((next(&first), next(&second)), (vec![1; 10], vec![2; 20]));
+        drop(new);
+        rig.turn();
+    }
+}
+
+#[test]
+fn without_a_number_left_a_socket_sends_all_the_same() {
+    let mut rig = Rig::new();
+    let pod = pod();
+    let busy = rig.towards(pod.local_addr().unwrap());
+    let many: Vec<RingFd> = (0..limits::RING_FILES).map(|_| rig.fd((*busy).try_clone().unwrap())).collect();
+    many.iter().for_each(RingFd::register);
+    assert!(many.iter().all(|fd| fd.number.get().is_some()));
+    busy.register();
+    assert_eq!(busy.number.get(), None);
+    for fd in [&busy, &many[7]] {
+        let one = rig.datagram(&[1; 10], None);
+        rig.send(fd, &Route::default(), one);
+        assert_eq!((rig.turn().len(), next(&pod)), (1, vec![1; 10]));
+    }
 }

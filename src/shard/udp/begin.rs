@@ -41,8 +41,8 @@ impl Udp {
             DropReason::NoFlow
         };
         let stats = frontend.port.stats.of(self.shard.index);
-        stats.bytes_lost.up.add(outgoing.datagram.bytes().len() as u64);
-        stats.dropped_up.of(reason).add(outgoing.datagram.count());
+        stats.bytes_lost.up.add(outgoing.payload.bytes().len() as u64);
+        stats.dropped_up.of(reason).add(outgoing.payload.count());
     }
 
     /// The flow of a key: the one it has, or a new one; `None` where it gets none.

@@ -65,15 +65,14 @@ pub(super) async fn answers(udp: Rc<Udp>, flow: Rc<Flow>, mut datagrams: Datagra
 
 impl Udp {
     /// The pod has sent a datagram.
-    fn answered(self: &Rc<Self>, flow: &Rc<Flow>, datagram: Datagram) {
+    fn answered(self: &Rc<Self>, flow: &Rc<Flow>, Datagram { payload, truncated, .. }: Datagram) {
         self.table.borrow_mut().seen(flow.place.get(), true, clock::now());
         flow.endpoint.answered();
         let stats = flow.port.stats.of(self.shard.index);
-        if datagram.truncated {
-            return stats.dropped_down.of(DropReason::Truncated).add(datagram.count());
+        if truncated {
+            return stats.dropped_down.of(DropReason::Truncated).add(payload.count());
         }
-        let before = flow.answers.get();
-        flow.answers.set(before + datagram.count());
+        let before = flow.answers.replace(flow.answers.get() + payload.count());
         let crosses = |step: u64| before / step != flow.answers.get() / step;
         if before < limits::UDP_BUSY_FLOW && crosses(limits::UDP_BUSY_FLOW) {
             udp::widen(&flow.socket);
@@ -81,17 +80,17 @@ impl Udp {
         if crosses(limits::UDP_OVERFLOW_LOOK) {
             flow.look_for_overflows(stats);
         }
-        self.send(flow, Outgoing { datagram, direction: Direction::Down, tried: 0 });
+        self.send(flow, Outgoing { payload, direction: Direction::Down, tried: 0 });
     }
 
     /// Sends a datagram of a flow, with the next turn of the ring.
     pub(super) fn send(self: &Rc<Self>, flow: &Rc<Flow>, outgoing: Outgoing) {
         let (socket, route) = flow.way(outgoing.direction);
         if flow.moved(outgoing.direction).apart.get() {
-            let Datagram { segment, .. } = outgoing.datagram;
+            let segment = outgoing.payload.segment;
             self.told(flow, outgoing, |datagram| udp::send(socket, &route, datagram, segment));
         } else {
-            self.shard.ring.send(&**socket, &route, flow.clone(), outgoing);
+            self.shard.ring.send(socket, &route, flow.clone(), outgoing);
         }
     }
 
@@ -102,7 +101,7 @@ impl Udp {
         outgoing: Outgoing,
         send: impl FnOnce(&[u8]) -> io::Result<()>,
     ) {
-        match send(outgoing.datagram.bytes()) {
+        match send(outgoing.payload.bytes()) {
             Ok(()) => self.moved(flow, &outgoing),
             Err(error) => self.not_moved(flow, outgoing, &error),
         }
@@ -110,10 +109,13 @@ impl Udp {
 
     /// Counts datagrams that were delivered.
     fn moved(&self, flow: &Flow, outgoing: &Outgoing) {
-        let (count, bytes) = (outgoing.datagram.count(), outgoing.datagram.bytes().len() as u64);
+        let (count, bytes) = (outgoing.payload.count(), outgoing.payload.bytes().len() as u64);
         let direction = outgoing.direction;
         let moved = flow.moved(direction);
-        moved.datagrams.set(moved.datagrams.get() + count);
+        let before = moved.datagrams.replace(moved.datagrams.get() + count);
+        if before < limits::UDP_BUSY_FLOW && before + count >= limits::UDP_BUSY_FLOW {
+            flow.way(direction).0.register();
+        }
         moved.bytes.set(moved.bytes.get() + bytes);
         let stats = flow.port.stats.of(self.shard.index);
         stats.datagrams.of(direction).add(count);
@@ -123,7 +125,7 @@ impl Udp {
 
     /// A datagram could not be sent. One that the pod's absence has kept here may go to another pod.
     fn not_moved(self: &Rc<Self>, flow: &Rc<Flow>, outgoing: Outgoing, error: &io::Error) {
-        let bytes = outgoing.datagram.bytes().len() as u64;
+        let bytes = outgoing.payload.bytes().len() as u64;
         let frontend = flow.front.frontend();
         let again = outgoing.direction == Direction::Up && !flow.front.ending.is_over();
         if again && is_unreachable(error) {
@@ -136,7 +138,7 @@ impl Udp {
         lost.set(lost.get() + bytes);
         let stats = flow.port.stats.of(self.shard.index);
         stats.bytes_lost.of(outgoing.direction).add(bytes);
-        stats.dropped(outgoing.direction).of(drop_of(error)).add(outgoing.datagram.count());
+        stats.dropped(outgoing.direction).of(drop_of(error)).add(outgoing.payload.count());
     }
 
     /// Takes a flow that is over out of all accounts. Its place in the table must be given up already.
@@ -205,7 +207,7 @@ impl Sender for Flow {
     fn failed(self: Rc<Self>, failed: Outgoing, error: io::Error) {
         let Some(udp) = self.udp.upgrade() else { return };
         let (socket, route) = self.way(failed.direction);
-        let segment = failed.datagram.segment.filter(|_| udp::is_too_much(&error));
+        let segment = failed.payload.segment.filter(|_| udp::is_too_much(&error));
         if segment.is_some() {
             self.moved(failed.direction).apart.set(true);
         }

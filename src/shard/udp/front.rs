@@ -88,7 +88,7 @@ impl Udp {
             let new = total.wrapping_sub(front.overflows.replace(total));
             stats.dropped_up.of(DropReason::ReceiveBuffer).add(u64::from(new));
         }
-        let dropped = |reason| stats.dropped_up.of(reason).add(datagram.count());
+        let dropped = |reason| stats.dropped_up.of(reason).add(datagram.payload.count());
         let Some(client) = datagram.from else { return dropped(DropReason::LocalError) };
         if datagram.truncated {
             return dropped(DropReason::Truncated);
@@ -97,7 +97,8 @@ impl Udp {
             return dropped(DropReason::NotUnicast);
         }
         let key = Key { front: front.number, client, local: datagram.to };
-        self.forward(front, &frontend, &key, Outgoing { datagram, direction: Direction::Up, tried: 0 });
+        let outgoing = Outgoing { payload: datagram.payload, direction: Direction::Up, tried: 0 };
+        self.forward(front, &frontend, &key, outgoing);
     }
 }
 

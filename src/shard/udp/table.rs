@@ -11,6 +11,7 @@
 //! timeout old (a second at most): most datagrams read one place and write nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::limits;
 use crate::ring::LocalAddr;
 
 /// What makes datagrams one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     /// The number of the frontend.
     pub(super) front: u32,
@@ -29,6 +30,24 @@ pub(super) struct Key {
     pub(super) client: SocketAddr,
     /// The address the client sent to, where the frontend has several.
     pub(super) local: Option<LocalAddr>,
+}
+
+/// In few words: it is hashed for each datagram. What is left out (scopes) hardly ever differs.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.front) << 16 | u64::from(self.client.port()));
+        state.write_u128(bits(self.client.ip()));
+        if let Some(local) = self.local {
+            state.write_u128(bits(local.ip));
+        }
+    }
+}
+
+fn bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
 }
 
 /// A place in the table. It is used again after it was removed.
