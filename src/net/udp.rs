@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::net::SendFlags;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::socket::{self, Families};
 use super::transparent;
@@ -111,9 +112,9 @@ fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_in
 
 /// Where a datagram goes and what goes with it. The default: to the peer of a connected socket.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Route {
-    /// To whom, on a socket that is not connected.
-    pub to: Option<SocketAddr>,
+pub struct Route<'a> {
+    /// To whom, on a socket that is not connected. It is shared with datagrams on their way.
+    pub to: Option<&'a Rc<SockAddr>>,
     /// From which address of this node, on a wildcard socket, and of which interface (zero: any).
     pub from: Option<(IpAddr, u32)>,
 }
@@ -123,7 +124,7 @@ pub struct Route {
 /// # Errors
 /// Those of sendmsg(2). EAGAIN: the socket's buffer is full. EMSGSIZE: too large. On a connected socket also those
 /// that ICMP has brought: ECONNREFUSED, EHOSTUNREACH; then nothing was sent, and the next call tries again.
-pub fn send(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
+pub fn send(socket: &OwnedFd, route: &Route<'_>, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
     let segment = segment.filter(|size| usize::from(*size) < payload.len());
     send_message(socket, route, payload, segment).or_else(|error| match segment {
         Some(size) if is_too_much(&error) => send_apart(socket, route, payload, size),
@@ -135,7 +136,7 @@ pub fn send(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16
 ///
 /// # Errors
 /// Those of [`send`]; some may have been sent before one failed.
-pub fn send_apart(socket: &OwnedFd, route: &Route, payload: &[u8], size: u16) -> io::Result<()> {
+pub fn send_apart(socket: &OwnedFd, route: &Route<'_>, payload: &[u8], size: u16) -> io::Result<()> {
     let mut datagrams = payload.chunks(usize::from(size).max(1));
     datagrams.try_for_each(|datagram| send_message(socket, route, datagram, None))
 }
@@ -146,17 +147,16 @@ pub fn is_too_much(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP))
 }
 
-fn send_message(socket: &OwnedFd, route: &Route, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
+fn send_message(socket: &OwnedFd, route: &Route<'_>, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
     if route.to.is_none() && segment.is_none() {
         // Cheaper than sendmsg(2), and most datagrams to pods are of this kind.
         rustix::net::send(socket, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
         return Ok(());
     }
-    let to = route.to.map(socket2::SockAddr::from);
     let control = Control::of(route.from, segment);
     let payload = [io::IoSlice::new(payload)];
     let mut message = socket2::MsgHdr::new().with_buffers(&payload);
-    if let Some(to) = &to {
+    if let Some(to) = route.to {
         message = message.with_addr(to);
     }
     if !control.bytes().is_empty() {
@@ -287,9 +287,9 @@ mod tests {
             if let (IpAddr::V4(ip), true) = (to.ip(), listen.starts_with('[')) {
                 to.set_ip(ip.to_ipv6_mapped().into());
             }
-            let from: IpAddr = from.parse().unwrap();
+            let (to, from): (_, IpAddr) = (Rc::new(to.into()), from.parse().unwrap());
             for segment in [None, Some(2)] {
-                send(&socket, &Route { to: Some(to), from: Some((from, 0)) }, b"abc", segment).unwrap();
+                send(&socket, &Route { to: Some(&to), from: Some((from, 0)) }, b"abc", segment).unwrap();
                 let mut buffer = [0; 16];
                 let (n, peer) = client.recv_from(&mut buffer).unwrap();
                 assert_eq!((n, peer.ip()), (segment.map_or(3, usize::from), from.to_canonical()));

@@ -7,10 +7,10 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use io_uring::{opcode, squeue};
+use socket2::SockAddr;
 
 use super::{Payload, RelayRing, Ring, RingFd};
 use crate::net::udp::{Control, Route};
@@ -51,6 +51,8 @@ pub(super) struct Posted {
     sender: Rc<dyn Sender>,
     outgoing: Outgoing,
     message: Option<Box<Message>>,
+    #[allow(dead_code, reason = "owned for its address")]
+    to: Option<Rc<SockAddr>>,
     errno: i32,
 }
 
@@ -58,7 +60,6 @@ pub(super) struct Posted {
 struct Message {
     head: libc::msghdr,
     payload: libc::iovec,
-    address: socket2::SockAddr,
     control: Control,
 }
 
@@ -71,7 +72,7 @@ const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 impl RelayRing {
     /// Sends a datagram with the next turn: to the peer of a connected socket, or as `route` says. What is sent on one
     /// socket goes in this order. The sender keeps the socket open until it has heard.
-    pub fn send(self: &Ring, socket: &RingFd, route: &Route, sender: Rc<dyn Sender>, outgoing: Outgoing) {
+    pub fn send(self: &Ring, socket: &RingFd, route: &Route<'_>, sender: Rc<dyn Sender>, outgoing: Outgoing) {
         self.touch();
         let bytes = outgoing.payload.bytes();
         let (payload, length) = (bytes.as_ptr(), bytes.len());
@@ -82,25 +83,23 @@ impl RelayRing {
         let (entry, message) = match (route.to, route.from, segment) {
             (None, _, None) => (send.build(), None),
             (Some(to), None, None) => {
-                let mut message = inner.sends.message();
-                message.address = to.into();
-                let (address, size) = (message.address.as_ptr(), message.address.len());
-                (send.dest_addr(address.cast()).dest_addr_len(size).build(), Some(message))
+                (send.dest_addr(to.as_ptr().cast()).dest_addr_len(to.len()).build(), None)
             }
             (to, from, segment) => {
-                let mut message = inner.sends.message();
+                let mut message = inner.sends.messages.pop().unwrap_or_default();
                 message.fill(to, (payload, length), Control::of(from, segment));
                 let entry = opcode::SendMsg::new(fd, &raw const message.head).flags(FLAGS as u32);
                 (entry.build(), Some(message))
             }
         };
         let entry = entry.user_data(inner.sends.next_name()).flags(known | squeue::Flags::SKIP_SUCCESS);
-        // SAFETY: the payload is in a buffer of this ring and the message in its `sends`: both outlive the io_uring, so
-        // that the kernel never reads memory that is not there. Neither changes before the turn that has submitted
-        // this entry is over.
+        // SAFETY: the payload is in a buffer of this ring, the message and a share of the address are in its `sends`: all
+        // outlive the io_uring, so that the kernel never reads memory that is not there. None of it changes before the
+        // turn that has submitted this entry is over.
         let pushed = unsafe { inner.push(&entry) };
         let errno = pushed.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
-        inner.sends.posted.push(Posted { sender, outgoing, message, errno });
+        let to = route.to.cloned();
+        inner.sends.posted.push(Posted { sender, outgoing, message, to, errno });
     }
 }
 
@@ -143,23 +142,17 @@ impl Sends {
             self.posted = empty;
         }
     }
-
-    /// One to fill in.
-    fn message(&mut self) -> Box<Message> {
-        self.messages.pop().unwrap_or_default()
-    }
 }
 
 impl Message {
-    fn fill(&mut self, to: Option<SocketAddr>, payload: (*const u8, usize), control: Control) {
+    fn fill(&mut self, to: Option<&Rc<SockAddr>>, payload: (*const u8, usize), control: Control) {
         self.payload = libc::iovec { iov_base: payload.0.cast_mut().cast(), iov_len: payload.1 };
         self.control = control;
         // SAFETY: a msghdr of zeros is one without an address, a payload and control messages.
         self.head = unsafe { mem::zeroed() };
         if let Some(to) = to {
-            self.address = to.into();
-            self.head.msg_name = self.address.as_ptr().cast_mut().cast();
-            self.head.msg_namelen = self.address.len();
+            self.head.msg_name = to.as_ptr().cast_mut().cast();
+            self.head.msg_namelen = to.len();
         }
         self.head.msg_iov = &raw mut self.payload;
         self.head.msg_iovlen = 1;
@@ -186,7 +179,6 @@ impl Default for Message {
             // SAFETY: as in `Message::fill`.
             head: unsafe { mem::zeroed() },
             payload: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
-            address: SocketAddr::from(([0, 0, 0, 0], 0)).into(),
             control: Control::of(None, None),
         }
     }

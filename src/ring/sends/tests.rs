@@ -1,5 +1,5 @@
 use std::cell::RefCell;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -63,7 +63,7 @@ impl Rig {
         panic!("nothing came in 10 s");
     }
 
-    fn send(&self, socket: &RingFd, route: &Route, outgoing: Outgoing) {
+    fn send(&self, socket: &RingFd, route: &Route<'_>, outgoing: Outgoing) {
         self.ring.send(socket, route, self.witness.clone(), outgoing);
     }
 
@@ -100,6 +100,7 @@ fn o6_what_is_queued_leaves_with_one_turn_in_its_order_and_is_told() {
     let mut rig = Rig::new();
     let pod = pod();
     let to = pod.local_addr().unwrap();
+    let address = Rc::new(to.into());
     let (connected, open) = (rig.towards(to), rig.fd(UdpSocket::bind("127.0.0.1:0").unwrap()));
     // More than there are buffers, so that each is used again.
     for round in 0..usize::from(limits::DATAGRAM_BUFFERS) {
@@ -107,7 +108,7 @@ fn o6_what_is_queued_leaves_with_one_turn_in_its_order_and_is_told() {
         let three = rig.datagram(&[3; 70], None);
         rig.send(&connected, &Route::default(), one);
         rig.send(&connected, &Route::default(), two);
-        rig.send(&open, &Route { to: Some(to), from: None }, three);
+        rig.send(&open, &Route { to: Some(&address), from: None }, three);
         let told: Vec<_> =
             rig.turn().into_iter().map(|(bytes, tried, error)| (bytes.len(), tried, error)).collect();
         assert_eq!(told, [(60, 1, None), (2500, 2, None), (70, 3, None)], "round {round}");
@@ -133,7 +134,7 @@ fn a_refusal_is_told_with_the_datagram_and_the_others_of_the_turn_go() {
     // It does not fit a socket that takes nothing; nobody waits for room.
     let large = rig.datagram(&[4; 65_000], None);
     let other = rig.fd(UdpSocket::bind("[::1]:0").unwrap());
-    rig.send(&other, &Route { to: Some(gone), from: None }, large);
+    rig.send(&other, &Route { to: Some(&Rc::new(gone.into())), from: None }, large);
     let told = rig.turn();
     assert!(matches!(told.as_slice(), [(bytes, 4, Some(_))] if bytes.len() == 65_000), "{}", told.len());
 }
@@ -147,10 +148,10 @@ fn a_reply_leaves_from_the_address_it_is_told() {
         if let (IpAddr::V4(ip), true) = (to.ip(), listen.starts_with('[')) {
             to.set_ip(ip.to_ipv6_mapped().into());
         }
-        let from: IpAddr = from.parse().unwrap();
+        let (to, from): (_, IpAddr) = (Rc::new(to.into()), from.parse().unwrap());
         for segment in [None, Some(2)] {
             let reply = rig.datagram(b"abc", segment);
-            rig.send(&socket, &Route { to: Some(to), from: Some((from, 0)) }, reply);
+            rig.send(&socket, &Route { to: Some(&to), from: Some((from, 0)) }, reply);
             assert_eq!(rig.turn().len(), 1);
             let mut buffer = [0; 16];
             let (n, peer) = client.recv_from(&mut buffer).unwrap();

@@ -1,12 +1,12 @@
 //! From a datagram to its flow: the one it has, or a new one, within the limits.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::flow::{self, Flow, is_unreachable};
+use super::flow::{Flow, is_unreachable};
 use super::front::Front;
 use super::table::{Id, Key, Table, Timeouts};
 use super::{Place, Udp};
@@ -93,8 +93,8 @@ impl Udp {
         let admission = self.admit(front, frontend, client)?;
         let targets = self.targets(frontend, client, key);
         let (endpoint, socket, attempts) = self.connect(frontend, targets, client, avoid)?;
-        let ring = &self.shard.ring;
-        let datagrams = ring.datagrams(&*socket, Senders::Peer).map_err(|_| Refusal::LocalError)?;
+        let datagrams =
+            self.shard.ring.datagrams(&*socket, Senders::Peer).map_err(|_| Refusal::LocalError)?;
         let flow = Rc::new(Flow {
             udp: Rc::downgrade(self),
             key: *key,
@@ -103,8 +103,10 @@ impl Udp {
             port: frontend.port.clone(),
             socket,
             front: front.clone(),
-            ending: Default::default(),
+            reply_to: Rc::new(key.client.into()),
+            datagrams: RefCell::new(Some(datagrams)),
             place: Cell::new(0),
+            waker: OnceCell::new(),
             started_micros: clock::now_micros(),
             attempts,
             up: Default::default(),
@@ -113,10 +115,11 @@ impl Udp {
             overflows: Cell::new(0),
             answers: Cell::new(0),
         });
-        flow.place.set(self.place(*key, Place::Flow(flow.clone()), frontend));
+        let place = self.place(*key, Place::Flow(flow.clone()), frontend);
+        flow.place.set(place);
+        flow.waker.get_or_init(|| self.ready.waker(place));
         self.count(&flow);
-        glommio::spawn_local(flow::answers(self.clone(), flow.clone(), datagrams)).detach();
-        ring.touch();
+        self.hear(&flow);
         Ok(flow)
     }
 

@@ -41,7 +41,7 @@ impl Udp {
 
     /// The pod cannot be reached: ends the flow, and remembers whom it has to avoid (U2).
     pub(super) fn broken(&self, flow: &Flow, error: &io::Error) {
-        if flow.ending.is_over() {
+        if flow.is_over() {
             return;
         }
         let refused = error.raw_os_error() == Some(libc::ECONNREFUSED);
@@ -89,6 +89,7 @@ impl Udp {
         self.stopped.set(true);
         self.open_fronts().iter().for_each(|front| self.shut(front, EndReason::Drained));
         self.reaper.wake_before(Some(Millis(0)));
+        self.ready.end();
     }
 
     /// Closes what can only refuse and has no flows. True when something has to be looked at again.

@@ -1,14 +1,16 @@
 //! One flow: a client, a frontend, and a socket that is connected to a pod.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use socket2::SockAddr;
 
 use super::Udp;
-use super::ending::Ending;
-use super::front::{Front, next};
+use super::front::Front;
 use super::table::{Id, Key};
 use crate::clock;
 use crate::limits;
@@ -20,7 +22,7 @@ use crate::route::plane::{Outcome, SessionRecord};
 use crate::route::port::{Admission, PortRoute};
 use crate::types::{ClientAddr, Direction, DropReason, EndReason};
 
-/// See the module. It is over when its place in the table is: then its task ends, and the socket is closed.
+/// See the module. It is over when its place in the table is: then nobody listens to the pod, and the socket is closed.
 pub(super) struct Flow {
     pub(super) udp: Weak<Udp>,
     pub(super) key: Key,
@@ -29,9 +31,14 @@ pub(super) struct Flow {
     pub(super) port: Arc<PortRoute>,
     pub(super) socket: RingFd,
     pub(super) front: Rc<Front>,
-    pub(super) ending: Ending,
+    /// The client, as answers are addressed.
+    pub(super) reply_to: Rc<SockAddr>,
+    /// What the pod sends; `None` once the flow is over.
+    pub(super) datagrams: RefCell<Option<Datagrams>>,
     /// Its place in the table, while it is not over.
     pub(super) place: Cell<Id>,
+    /// Wakes the task that hears it, see [`super::answers`].
+    pub(super) waker: OnceCell<Waker>,
     pub(super) started_micros: u64,
     pub(super) attempts: u32,
     pub(super) up: Moved,
@@ -53,19 +60,9 @@ pub(super) struct Moved {
     lost: Cell<u64>,
 }
 
-/// Passes on what the pod answers until the flow is over.
-pub(super) async fn answers(udp: Rc<Udp>, flow: Rc<Flow>, mut datagrams: Datagrams) {
-    while let Some(arrived) = next(&flow.ending, &mut datagrams).await {
-        match arrived {
-            Arrived::Datagram(datagram) => udp.answered(&flow, datagram),
-            Arrived::Failed(error) => udp.broken(&flow, &error),
-        }
-    }
-}
-
 impl Udp {
     /// The pod has sent a datagram.
-    fn answered(self: &Rc<Self>, flow: &Rc<Flow>, Datagram { payload, truncated, .. }: Datagram) {
+    pub(super) fn answered(self: &Rc<Self>, flow: &Rc<Flow>, Datagram { payload, truncated, .. }: Datagram) {
         self.table.borrow_mut().seen(flow.place.get(), true, clock::now());
         flow.endpoint.answered();
         let stats = flow.port.stats.of(self.shard.index);
@@ -143,7 +140,7 @@ impl Udp {
 
     /// Takes a flow that is over out of all accounts. Its place in the table must be given up already.
     pub(super) fn close(&self, flow: &Flow, reason: EndReason) {
-        if !flow.ending.set() {
+        if flow.datagrams.take().is_none() {
             return;
         }
         drop(flow.admission.take());
@@ -234,12 +231,23 @@ impl Flow {
         }
     }
 
+    /// What the pod has sent; `None` once the flow is over.
+    pub(super) fn poll_next(&self) -> Option<Poll<Arrived>> {
+        let context = Context::from_waker(self.waker.get()?);
+        Some(self.datagrams.borrow_mut().as_mut()?.poll_next(&context))
+    }
+
+    /// Whether it is.
+    pub(super) fn is_over(&self) -> bool {
+        self.datagrams.borrow().is_none()
+    }
+
     /// To the pod; or to the client, from the address that it has sent to.
-    fn way(&self, direction: Direction) -> (&RingFd, Route) {
+    fn way(&self, direction: Direction) -> (&RingFd, Route<'_>) {
         let from = self.key.local.map(|local| (local.ip, local.interface));
         match direction {
             Direction::Up => (&self.socket, Route::default()),
-            Direction::Down => (&self.front.socket, Route { to: Some(self.key.client), from }),
+            Direction::Down => (&self.front.socket, Route { to: Some(&self.reply_to), from }),
         }
     }
 

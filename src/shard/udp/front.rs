@@ -69,7 +69,7 @@ pub(super) async fn hear(udp: Rc<Udp>, front: Rc<Front>, mut datagrams: Datagram
 }
 
 /// What arrives next; `None` once the task must end, whatever else has arrived.
-pub(super) async fn next(ending: &Ending, datagrams: &mut Datagrams) -> Option<Arrived> {
+async fn next(ending: &Ending, datagrams: &mut Datagrams) -> Option<Arrived> {
     poll_fn(|context| {
         if ending.is_set(context.waker()) {
             return Poll::Ready(None);

@@ -18,6 +18,7 @@
 //!
 //! Nothing waits here for a socket: what it does not take with the next turn of the ring is dropped, as a router would.
 
+mod answers;
 mod begin;
 mod end;
 mod ending;
@@ -38,6 +39,7 @@ use crate::net::udp;
 use crate::ring::{RingFd, Senders};
 use crate::route::snapshot::{Frontend, FrontendKey, RoutingSnapshot};
 use crate::types::{EndReason, EndpointAddr, Protocol};
+use answers::Ready;
 use end::{Reaper, reap};
 use flow::Flow;
 use front::Front;
@@ -57,6 +59,7 @@ pub(super) struct Udp {
     draining: Cell<bool>,
     stopped: Cell<bool>,
     reaper: Reaper,
+    ready: Arc<Ready>,
 }
 
 /// What stands in the table.
@@ -80,7 +83,9 @@ impl Udp {
             draining: Cell::new(false),
             stopped: Cell::new(false),
             reaper: Reaper::default(),
+            ready: Arc::default(),
         });
+        glommio::spawn_local(answers::hear(udp.clone())).detach();
         glommio::spawn_local(reap(udp.clone())).detach();
         shard.ring.touch();
         udp

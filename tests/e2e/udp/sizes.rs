@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use ringport::net::udp::{Route, send};
 
@@ -65,7 +66,7 @@ fn answers_that_come_together_arrive_one_by_one() {
     // Enough of them that the flow counts as a busy one on the way.
     for round in 0..8u8 {
         let payload: Vec<u8> = (0..11_500u32).map(|i| (i as u8).wrapping_mul(round)).collect();
-        send(&pod, &Route { to: Some(flow), from: None }, &payload, Some(1_200)).unwrap();
+        send(&pod, &Route { to: Some(&Rc::new(flow.into())), from: None }, &payload, Some(1_200)).unwrap();
         for part in payload.chunks(1_200) {
             let n = client.recv(&mut buffer).unwrap();
             assert!(&buffer[..n] == part, "round {round}");
