@@ -1,7 +1,10 @@
-//! Whether UDP datagrams get lost: a million round trips through the real program at half of the rate that it can
-//! take, on loopback, with the counters of the kernel and of ringport before and after.
+//! UDP through the real program, on loopback.
 //!
-//! `scripts/soak` builds both and runs it: `datagrams RINGPORT [COUNT [SOCKETS]]`
+//! `datagrams RINGPORT [COUNT [SOCKETS]]`: whether datagrams get lost: a million round trips at half of the rate that it
+//! can take, with the counters of the kernel and of ringport before and after. `scripts/soak` builds both and runs it.
+//!
+//! `datagrams compare OLD NEW [ROUNDS]`: which of two builds takes less CPU time for a round trip. They take turns of 20 ms, in
+//! random order: what disturbs a machine mostly lasts longer, and so disturbs both. A thousand rounds show one per cent.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,18 +30,26 @@ const PAYLOAD: usize = 64;
 /// How long the rate is measured that it can take.
 const CAPACITY: Duration = Duration::from_secs(3);
 
+/// A turn of [`compare`].
+const SLOT: Duration = Duration::from_millis(20);
+
 /// How long the last answers may take.
 const LAST: Duration = Duration::from_secs(2);
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, old, new, rounds @ ..] = args.as_slice()
+        && command == "compare"
+    {
+        return compare([old, new], rounds.first().map_or(1000, |rounds| rounds.parse().unwrap()));
+    }
     let number = |place: usize, default: usize| args.get(place).map_or(default, |arg| arg.parse().unwrap());
     let program = args.first().expect("datagrams RINGPORT [COUNT [SOCKETS]]");
     let (count, sockets) = (number(1, 1_000_000), number(2, 64));
     let pod = pod();
-    let mut ringport = Ringport::start(program, pod);
+    let ringport = Ringport::start(program, pod);
     let mut clients = Clients::new(sockets, ringport.address);
-    let capacity = clients.capacity();
+    let capacity = f64::from(clients.closed_loop(CAPACITY)) / CAPACITY.as_secs_f64();
     let before = kernel();
     let metrics = ringport.metrics();
     let started = Instant::now();
@@ -62,9 +73,38 @@ fn main() {
         println!("ringport, datagrams {way:<13} {}", of(&metrics_after) - of(&metrics));
     }
     println!("ringport, dropped                 {dropped}");
-    ringport.child.kill().unwrap();
-    ringport.child.wait().unwrap();
     assert!(answered == count && dropped == 0, "datagrams were lost");
+}
+
+/// The CPU time of two builds for a round trip, by turns.
+fn compare(programs: [&str; 2], rounds: usize) {
+    let pod = pod();
+    let builds = programs.map(|program| {
+        let ringport = Ringport::start(program, pod);
+        let clients = Clients::new(64, ringport.address);
+        clients.closed_loop(CAPACITY / 10);
+        (ringport, clients)
+    });
+    let (mut costs, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
+    for _ in 0..rounds {
+        let first = fastrand::usize(..2);
+        let mut cost = [0.0; 2];
+        for build in [first, 1 - first] {
+            let (ringport, clients) = &builds[build];
+            let before = ringport.cpu_nanos();
+            let done = clients.closed_loop(SLOT);
+            cost[build] = (ringport.cpu_nanos() - before) as f64 / f64::from(done.max(1)) / 1e3;
+            costs[build].push(cost[build]);
+        }
+        ratios.push((cost[1] / cost[0]).ln());
+    }
+    for (program, mut costs) in programs.iter().zip(costs) {
+        costs.sort_by(f64::total_cmp);
+        println!("{:6.2} µs a round trip (median of {rounds} turns)  {program}", costs[rounds / 2]);
+    }
+    let mean = ratios.iter().sum::<f64>() / rounds as f64;
+    let variance = ratios.iter().map(|ratio| (ratio - mean).powi(2)).sum::<f64>() / (rounds as f64 - 1.0);
+    println!("{:6.3} ± {:.3} (two standard errors)", mean.exp(), 2.0 * (variance / rounds as f64).sqrt());
 }
 
 /// A pod that sends everything back.
@@ -120,8 +160,25 @@ impl Ringport {
         Self { child, address, pages, _folder: folder }
     }
 
-    fn metrics(&mut self) -> String {
+    fn metrics(&self) -> String {
         get(self.pages, "/metrics").expect("no metrics")
+    }
+
+    /// CPU time of all its threads.
+    fn cpu_nanos(&self) -> u64 {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanos = |thread: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap();
+            text.split(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        threads.map(|thread| nanos(thread.unwrap())).sum()
+    }
+}
+
+impl Drop for Ringport {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
@@ -142,19 +199,21 @@ impl Clients {
         Self { sockets: (0..count).map(socket).collect() }
     }
 
-    /// Round trips in a second with one datagram of each socket on its way.
-    fn capacity(&self) -> f64 {
-        let (start, mut done) = (Instant::now(), 0);
+    /// Round trips in this time with one datagram of each socket on its way. All of them are back at the end.
+    fn closed_loop(&self, time: Duration) -> u32 {
+        let (start, mut done, mut out) = (Instant::now(), 0, self.sockets.len() as u32);
         self.sockets.iter().for_each(|socket| _ = socket.send(&[0; PAYLOAD]).unwrap());
-        while start.elapsed() < CAPACITY {
-            self.wait(Duration::from_millis(100));
-            done += self.receive(|socket, _| _ = socket.send(&[0; PAYLOAD]).unwrap());
+        while out > 0 && self.wait(Duration::from_millis(200)) {
+            let over = start.elapsed() >= time;
+            let came = self.receive(|socket, _| {
+                if !over {
+                    socket.send(&[0; PAYLOAD]).unwrap();
+                }
+            });
+            done += came;
+            out -= if over { came } else { 0 };
         }
-        let rate = f64::from(done) / start.elapsed().as_secs_f64();
-        while self.wait(Duration::from_millis(200)) {
-            self.receive(|_, _| ());
-        }
-        rate
+        done
     }
 
     /// Sends this many at a rate, whatever comes back. Says how many were answered.

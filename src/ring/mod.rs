@@ -273,8 +273,8 @@ impl RingFd {
         Self { ring: ring.clone(), fd: ManuallyDrop::new(fd), number: Cell::new(None) }
     }
 
-    /// Makes sending on it cheaper from now on, where the ring has numbers left: for one that is used much. It costs
-    /// two system calls.
+    /// Makes sending on it cheaper from now on, where the ring has numbers left: for one that is used much. It costs a
+    /// system call.
     pub fn register(&self) {
         if self.number.get().is_none() {
             let mut inner = self.ring.inner.borrow_mut();
