@@ -399,5 +399,14 @@ pub const EVENTS: usize = 2000;
 /// From a change to the Events about what it has brought: changes that come together are told together.
 pub const EVENTS_PAUSE: Duration = Duration::from_millis(200);
 
+/// A problem that is on for this long is told again, so that its Event does not expire.
+pub const EVENT_AGAIN: Duration = Duration::from_secs(600);
+
+/// Problems that a node tells its cluster of.
+pub const CLUSTER_EVENTS: usize = 100;
+
+/// Between two Events of a node.
+pub const EVENT_GAP: Duration = Duration::from_millis(100);
+
 /// Between two looks at Events, which expire after an hour unless their problem is still there.
 pub const EVENTS_INTERVAL: Duration = Duration::from_secs(60);

@@ -216,7 +216,8 @@ impl ClusterFeed {
         let unheard = self.control.health_checks().map(|checks| self.health.sync(checks));
         self.reporter.report(&unheard.unwrap_or_default(), crate::clock::now());
         let problems = self.wrong.iter().chain(self.control.problems()).chain(self.health.problems());
-        let problems = problems.cloned().collect();
+        let problems: Vec<Problem> = problems.cloned().collect();
+        self.cluster.report(&problems);
         self.state.on_compiled(self.control.counts());
         self.state.on_synced(Seen::now(), problems, 0);
         let generation = self.control.generation();

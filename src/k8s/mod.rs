@@ -10,11 +10,13 @@
 //! - [`patch`] changes of a part of an object
 //! - [`protobuf`] bodies that are not JSON
 //! - [`selector`] which objects a list or a watch is about
+//! - [`event`] what is told of an object
 //! - [`table`] objects as `kubectl get` prints them
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
 pub mod decode;
+pub mod event;
 pub mod field;
 pub mod ip;
 pub mod meta;

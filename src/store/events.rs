@@ -1,33 +1,19 @@
 //! Events: problems of objects, where `kubectl describe` finds them.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::registry::{Document, Owner};
+use super::registry::Owner;
 use super::{Store, metadata, seconds_since_1970};
-use crate::k8s::resource::{RESOURCES, Resource};
+use crate::k8s::event::{Facts, Told};
+use crate::k8s::resource::Resource;
 use crate::limits;
 use crate::problem::{Problem, Reason};
 use crate::types::NamespacedName;
 
-const COMPONENT: &str = "ringport";
-
-/// A problem that is on for longer is told again, so that its Event does not expire.
-const AGAIN_SECONDS: u64 = 600;
-
 /// Between two searches for Events that have expired.
 const EXPIRY_SECONDS: u64 = 60;
-
-/// What was told of which object: uid or name, reason, message.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Told {
-    resource: Resource,
-    key: NamespacedName,
-    reason: Reason,
-    message: String,
-}
 
 impl Store {
     /// Makes Events of the problems that are there now: of those of an object, and of Services whose selector
@@ -38,7 +24,7 @@ impl Store {
             return;
         }
         let now = seconds_since_1970();
-        let mut told: Vec<Told> = problems.iter().filter_map(told).collect();
+        let mut told: Vec<Told> = problems.iter().filter_map(Told::of).collect();
         told.extend(self.without_endpoints());
         told.truncate(limits::EVENTS);
         for told in &told {
@@ -72,58 +58,28 @@ impl Store {
 
     fn tell(&mut self, told: &Told, is_new: bool, now: u64) {
         let object = self.registry.get(told.resource, &told.key).cloned();
-        let uid = object.as_ref().map(|object| Arc::clone(&object.uid)).unwrap_or_default();
-        let hash = super::hash(&(&uid, told));
-        let namespace: Arc<str> = match told.key.namespace.is_empty() {
-            true => "default".into(),
-            false => Arc::clone(&told.key.namespace),
-        };
-        let name = format!("{}.{hash:016x}", told.key.name);
-        let key = NamespacedName { namespace, name: name.into() };
+        let uid = object.as_ref().map_or("", |object| &*object.uid);
+        let version = object.as_ref().map(|object| object.version.to_string());
+        let node = &*self.world.node.name;
+        let key = told.event_key(uid, node);
         let before = self.registry.get(Resource::Events, &key).map(|event| event.value());
-        let is_recent = |event: &Value| last_seconds(event).is_some_and(|last| last + AGAIN_SECONDS > now);
+        let is_recent = |event: &Value| {
+            last_seconds(event).is_some_and(|last| last + limits::EVENT_AGAIN.as_secs() > now)
+        };
         if !is_new && before.as_ref().is_none_or(is_recent) {
             return;
         }
-        let event = self.event(told, &key, object.as_deref(), before.as_ref(), now);
-        self.show(Resource::Events, &key, Owner::Controller, event);
-    }
-
-    fn event(
-        &self,
-        told: &Told,
-        key: &NamespacedName,
-        object: Option<&Document>,
-        before: Option<&Value>,
-        now: u64,
-    ) -> Value {
-        let info = told.resource.info();
-        let mut involved = json!({
-            "apiVersion": info.api_version(), "kind": info.kind, "name": &*told.key.name,
+        let old = |field: &str| before.as_ref().and_then(|before| before.get(field));
+        let last = metadata::time(now);
+        let event = told.event(&Facts {
+            uid,
+            version: version.as_deref(),
+            node,
+            first: old("firstTimestamp").and_then(Value::as_str).unwrap_or(&last),
+            last: &last,
+            count: old("count").and_then(Value::as_u64).unwrap_or(0) + 1,
         });
-        if let Some(involved) = involved.as_object_mut() {
-            if info.namespaced {
-                involved.insert("namespace".into(), (*told.key.namespace).into());
-            }
-            if let Some(object) = object {
-                involved.insert("uid".into(), (*object.uid).into());
-                involved.insert("resourceVersion".into(), object.version.to_string().into());
-            }
-        }
-        let old = |field: &str| before.and_then(|before| before.get(field));
-        let first = old("firstTimestamp").cloned().unwrap_or_else(|| metadata::time(now).into());
-        let count = old("count").and_then(Value::as_u64).unwrap_or(0) + 1;
-        let node = &*self.world.node.name;
-        json!({
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": &*key.name, "namespace": &*key.namespace},
-            "involvedObject": involved,
-            "reason": told.reason.as_str(), "message": told.message, "type": "Warning",
-            "source": {"component": COMPONENT, "host": node},
-            "reportingComponent": COMPONENT, "reportingInstance": node,
-            "firstTimestamp": first, "lastTimestamp": metadata::time(now), "count": count,
-            "eventTime": null,
-        })
+        self.show(Resource::Events, &key, Owner::Controller, event);
     }
 
     /// Forgets Events that are old, and the oldest where there are too many.
@@ -158,21 +114,6 @@ fn last_seconds(event: &Value) -> Option<u64> {
     ];
     let text = times.into_iter().flatten().find_map(Value::as_str)?;
     u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_second()).ok()
-}
-
-/// The Event for a problem, if it is one of an object.
-fn told(problem: &Problem) -> Option<Told> {
-    let (kind, name) = problem.object.as_deref()?.split_once(' ')?;
-    let info = RESOURCES.iter().find(|info| info.kind == kind)?;
-    let key = match name.split_once('/') {
-        Some((namespace, name)) => NamespacedName::new(namespace, name),
-        None => NamespacedName::new("", name),
-    };
-    let place = problem.origin.as_ref().map(|origin| format!("{origin}: ")).unwrap_or_default();
-    let field = problem.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-    let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    let message = format!("{place}{field}{}{hint}", problem.message);
-    Some(Told { resource: info.resource, key, reason: problem.reason, message })
 }
 
 #[cfg(test)]

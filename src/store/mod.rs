@@ -36,7 +36,6 @@ use siphasher::sip::SipHasher13;
 
 use self::addresses::Addresses;
 use self::controller::Zones;
-use self::events::Told;
 use self::index::Index;
 use self::objects::Objects;
 use self::persist::{Disk, Kept};
@@ -44,6 +43,7 @@ use self::ports::Ports;
 use self::ranks::Ranks;
 use self::registry::{Document, Event, Expired, Registry};
 use self::services::Live;
+use crate::k8s::event::Told;
 use crate::k8s::model::{EndpointSlice, Node, Pod, World};
 use crate::k8s::resource::Resource;
 use crate::k8s::table;

@@ -16,6 +16,7 @@
 
 mod backoff;
 mod connect;
+mod events;
 mod object;
 mod reflector;
 mod suspicion;
@@ -39,6 +40,7 @@ use crate::k8s::slice::HEADLESS_LABEL;
 use crate::limits;
 use crate::problem::Problem;
 use crate::types::NamespacedName;
+use events::Events;
 use object::{NodeObject, ServiceObject, SliceObject};
 use view::View;
 use wire::Query;
@@ -76,6 +78,8 @@ pub struct Timing {
     pub backoff_max: Duration,
     /// Between two looks at the slices of one Service that somebody doubts.
     pub recheck: Duration,
+    /// Before a problem that is still there is told again.
+    pub tell_again: Duration,
 }
 
 impl Default for Timing {
@@ -88,6 +92,7 @@ impl Default for Timing {
             backoff: limits::API_BACKOFF,
             backoff_max: limits::API_BACKOFF_MAX,
             recheck: limits::RECHECK_INTERVAL,
+            tell_again: limits::EVENT_AGAIN,
         }
     }
 }
@@ -173,6 +178,7 @@ struct Shared {
     /// Services whose slices somebody doubts.
     doubts: RefCell<Vec<NamespacedName>>,
     doubted: Notify,
+    events: Events,
 }
 
 /// See [`Standing`].
@@ -200,14 +206,19 @@ impl Cluster {
             changed,
             doubts: RefCell::default(),
             doubted: Notify::new(),
+            events: Events::default(),
         });
         let [services, slices, nodes] = queries(&shared.settings);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::task::spawn_local(reflector::follow::<ServiceObject>(shared.clone(), services)),
             tokio::task::spawn_local(reflector::follow::<SliceObject>(shared.clone(), slices)),
             tokio::task::spawn_local(reflector::follow::<NodeObject>(shared.clone(), nodes)),
             tokio::task::spawn_local(suspicion::recheck(shared.clone())),
         ];
+        // From outside, what is wrong is wrong with that machine, and no concern of the cluster's.
+        if !shared.settings.via_node_ports {
+            tasks.push(tokio::task::spawn_local(events::tell(shared.clone())));
+        }
         Self { shared, tasks }
     }
 
@@ -239,6 +250,11 @@ impl Cluster {
             doubts.push(service);
             self.shared.doubted.notify_one();
         }
+    }
+
+    /// This is wrong now, and nothing else: of objects, it becomes Events of them.
+    pub fn report(&self, problems: &[Problem]) {
+        self.shared.events.set(problems);
     }
 
     /// Something that tells how it stands, for as long as it is kept.

@@ -59,6 +59,10 @@ impl<O: Object> Entry<O> {
     }
 }
 
+fn uid(of: Option<&str>) -> Arc<str> {
+    of.unwrap_or_default().into()
+}
+
 /// Resource versions are opaque by contract, and numbers in every API server there is; those that are not
 /// are not compared.
 pub(super) fn number(version: &str) -> Option<u64> {
@@ -71,6 +75,7 @@ pub(super) struct ServiceObject {
     /// Unless it is not proxied.
     pub(super) service: Option<Arc<Service>>,
     pub(super) proxy_name: Option<Arc<str>>,
+    pub(super) uid: Arc<str>,
 }
 
 impl Object for ServiceObject {
@@ -79,7 +84,11 @@ impl Object for ServiceObject {
 
     fn read(raw: &v1::Service, problems: &mut Vec<FieldProblem>) -> Self {
         let live = service::live(raw, problems);
-        Self { service: live.service.map(Arc::new), proxy_name: live.proxy_name }
+        Self {
+            service: live.service.map(Arc::new),
+            proxy_name: live.proxy_name,
+            uid: uid(raw.metadata.uid.as_deref()),
+        }
     }
 
     fn broken() -> Self {
@@ -87,7 +96,7 @@ impl Object for ServiceObject {
     }
 
     fn same(&self, other: &Self) -> bool {
-        self.service == other.service && self.proxy_name == other.proxy_name
+        self.service == other.service && self.proxy_name == other.proxy_name && self.uid == other.uid
     }
 
     fn table(view: &mut View) -> &mut Table<Self> {
@@ -106,6 +115,7 @@ pub(super) struct SliceObject {
     pub(super) slice: Option<Arc<EndpointSlice>>,
     /// When its present content came about, in seconds since 1970.
     pub(super) triggered: Option<f64>,
+    pub(super) uid: Arc<str>,
 }
 
 impl Object for SliceObject {
@@ -114,7 +124,11 @@ impl Object for SliceObject {
 
     fn read(raw: &discovery::v1::EndpointSlice, problems: &mut Vec<FieldProblem>) -> Self {
         let slice = slice::live(raw, problems);
-        Self { triggered: slice.as_ref().and_then(|_| slice::triggered(raw)), slice: slice.map(Arc::new) }
+        Self {
+            triggered: slice.as_ref().and_then(|_| slice::triggered(raw)),
+            slice: slice.map(Arc::new),
+            uid: uid(raw.metadata.uid.as_deref()),
+        }
     }
 
     fn broken() -> Self {
@@ -122,7 +136,7 @@ impl Object for SliceObject {
     }
 
     fn same(&self, other: &Self) -> bool {
-        self.slice == other.slice
+        self.slice == other.slice && self.uid == other.uid
     }
 
     fn table(view: &mut View) -> &mut Table<Self> {

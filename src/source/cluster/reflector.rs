@@ -235,7 +235,7 @@ async fn fail(shared: &Shared, kind: Kind, failure: &Failure) {
     }
 }
 
-async fn pause(backoff: &mut Backoff, at_least: Duration) {
+pub(super) async fn pause(backoff: &mut Backoff, at_least: Duration) {
     tokio::time::sleep(backoff.pause(fastrand::f64()).max(at_least)).await;
 }
 

@@ -41,6 +41,8 @@ struct Server {
 const SERVICES: &str = "services";
 const SLICES: &str = "endpointslices";
 const NODES: &str = "nodes";
+/// Its answers are those to whatever is written, and its requests are told whole.
+const EVENTS: &str = "events";
 
 fn list(version: &str, items: &[Value]) -> (u16, Value) {
     (200, json!({"kind": "List", "metadata": {"resourceVersion": version}, "items": items}))
@@ -82,6 +84,7 @@ impl Server {
                 (SERVICES, script(&[service("web", 5, 80)])),
                 (SLICES, script(&[slice("web-1", "web", 6, "10.0.0.1")])),
                 (NODES, script(&[node("a", 7)])),
+                (EVENTS, script(&[])),
             ]
             .into(),
         ));
@@ -123,6 +126,7 @@ impl Server {
             backoff: Duration::from_millis(5),
             backoff_max: Duration::from_millis(40),
             recheck: Duration::from_millis(1),
+            tell_again: Duration::from_millis(700),
         };
         let settings = Settings { node_name: "us".into(), ..settings };
         Cluster::start(link, settings, timing, self.changed.clone())
@@ -172,6 +176,9 @@ async fn respond(request: Request<Incoming>, scripts: Scripts) -> Result<Answer,
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let path = request.uri().path().to_owned();
+    if path.contains("/events") {
+        return Ok(written(request, &path, &scripts).await);
+    }
     let kind = [SERVICES, SLICES, NODES].into_iter().find(|kind| path.ends_with(kind)).unwrap();
     let deaf = scripts.borrow()[kind].deaf;
     if deaf {
@@ -200,6 +207,19 @@ async fn respond(request: Request<Incoming>, scripts: Scripts) -> Result<Answer,
         receiver.poll_recv(context).map(|line| line.flatten().map(|line| Ok(Frame::data(Bytes::from(line)))))
     });
     Ok(Response::new(http_body_util::StreamBody::new(stream).boxed()))
+}
+
+/// Takes what is written, and answers as it is told to.
+async fn written(request: Request<Incoming>, path: &str, scripts: &Scripts) -> Answer {
+    let method = request.method().clone();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let mut scripts = scripts.borrow_mut();
+    let script = scripts.get_mut(EVENTS).unwrap();
+    script.listed.push(format!("{method} {path} {body}"));
+    let answer =
+        if script.lists.len() > 1 { script.lists.pop_front() } else { script.lists.front().cloned() };
+    whole(answer.unwrap())
 }
 
 fn whole((status, body): (u16, Value)) -> Answer {
@@ -600,5 +620,92 @@ fn a_node_that_was_there_and_is_gone_is_not_eligible() {
         until("the delete counts", || (!cluster.node_eligible()).then_some(())).await;
         let problems = cluster.take().unwrap().problems;
         assert!(problems[0].to_string().contains("there is no such Node"), "{problems:?}");
+    });
+}
+
+fn taken(service: &str, by: &str) -> Problem {
+    Problem {
+        object: Some(format!("Service {service}")),
+        reason: crate::problem::Reason::PortTaken,
+        ..Problem::error(format!("the port is taken by {by}"))
+    }
+}
+
+impl Server {
+    /// Waits for that many writes of Events, and gives them.
+    async fn events(&self, count: usize) -> Vec<String> {
+        let told = || self.script(EVENTS, |script| script.listed.clone());
+        until("events", || (told().len() >= count).then(told)).await
+    }
+}
+
+#[test]
+fn problems_become_events_of_their_objects_and_are_told_again_while_they_last() {
+    on_control_thread(|| async {
+        let server = Server::start().await;
+        let mut web = service("web", 5, 80);
+        web["metadata"]["uid"] = json!("0-1-2");
+        server.will_list(SERVICES, [list("10", &[web.clone()])]);
+        server.will_list(EVENTS, [(201, json!({})), (409, json!({})), (200, json!({}))]);
+        let cluster = server.follow(Settings::default());
+        world(&cluster, FIRST).await;
+        let node = Problem { object: Some("Node us".into()), ..Problem::warning("unknown") };
+        cluster.report(&[taken("d/web", "nginx"), Problem::error("of no object")]);
+        let told = server.events(3).await;
+        let (begin, event) = told[0].split_once('{').unwrap();
+        assert_eq!(begin, "POST /api/v1/namespaces/d/events ");
+        let event: Value = serde_json::from_str(&format!("{{{event}")).unwrap();
+        assert_eq!(event["involvedObject"]["uid"], "0-1-2");
+        assert_eq!(event["involvedObject"]["namespace"], "d");
+        assert_eq!(event["metadata"]["namespace"], "d");
+        assert_eq!((&event["reason"], &event["source"]["host"]), (&json!("PortTaken"), &json!("us")));
+        assert_eq!(event["message"], "the port is taken by nginx");
+        // The same again is there already, and stays.
+        assert_eq!(told[1][..34], told[0][..34]);
+        let name = event["metadata"]["name"].as_str().unwrap();
+        let patch = format!("PATCH /api/v1/namespaces/d/events/{name} {{\"lastTimestamp\":\"20");
+        assert!(told[2].starts_with(&patch), "{}", told[2]);
+
+        // A Service of the same name is another one.
+        web["metadata"]["uid"] = json!("3-4-5");
+        web["metadata"]["resourceVersion"] = json!("11");
+        server.send(SERVICES, "MODIFIED", web).await;
+        server.will_list(EVENTS, [(201, json!({}))]);
+        until("it is told of", || {
+            cluster.report(&[taken("d/web", "nginx"), node.clone()]);
+            let told = server.script(EVENTS, |script| script.listed.clone());
+            let both = ["\"uid\":\"3-4-5\"", "\"uid\":\"us\""];
+            both.iter().all(|uid| told.iter().any(|told| told.contains(uid))).then_some(())
+        })
+        .await;
+        let of_node = server.script(EVENTS, |script| script.listed.pop().unwrap());
+        assert!(of_node.starts_with("POST /api/v1/namespaces/default/events "), "{of_node}");
+    });
+}
+
+#[test]
+fn an_event_that_fails_is_tried_again_and_one_that_is_refused_keeps_no_other() {
+    on_control_thread(|| async {
+        let server = Server::start().await;
+        let refused = (403, json!({"message": "namespace d is being terminated"}));
+        server.will_list(EVENTS, [(503, json!({})), (429, json!({})), refused, (201, json!({}))]);
+        let cluster = server.follow(Settings::default());
+        world(&cluster, FIRST).await;
+        cluster.report(&[taken("d/web", "nginx"), taken("e/api", "haproxy")]);
+        let told = server.events(4).await;
+        assert!(told[..3].iter().all(|told| told.contains("nginx")), "{told:?}");
+        assert!(told[3].starts_with("POST /api/v1/namespaces/e/events ") && told[3].contains("haproxy"));
+    });
+}
+
+#[test]
+fn from_outside_the_cluster_nothing_is_written() {
+    on_control_thread(|| async {
+        let server = Server::start().await;
+        let cluster = server.follow(Settings { via_node_ports: true, ..Settings::default() });
+        until("it is listed", || cluster.listed().then_some(())).await;
+        cluster.report(&[taken("d/web", "nginx")]);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(server.script(EVENTS, |script| script.listed.is_empty()));
     });
 }

@@ -10,6 +10,7 @@ use super::{Kind, Settings, Taken, via};
 use crate::k8s::field::FieldProblem;
 use crate::k8s::model::{EndpointSlice, Node, Service, World};
 use crate::k8s::node::LiveNode;
+use crate::k8s::resource::Resource;
 use crate::limits;
 use crate::problem::Problem;
 use crate::types::NamespacedName;
@@ -65,6 +66,18 @@ impl View {
     /// As kube-proxy tells load balancers: a Node that was there and is gone, or is about to go, gets nothing.
     pub(super) fn node_eligible(&self) -> bool {
         self.own_node().map_or(!self.own_node_seen, |node| node.eligible)
+    }
+
+    /// The uid of an object, for Events of it; empty where it is not known.
+    pub(super) fn uid(&self, resource: Resource, key: &NamespacedName) -> Arc<str> {
+        let uid = match resource {
+            Resource::Services => self.services.get(key).map(|held| &held.uid),
+            Resource::EndpointSlices => self.slices.get(key).map(|held| &held.uid),
+            // What describes a Node looks for Events with its name here.
+            Resource::Nodes => Some(&key.name),
+            _ => None,
+        };
+        uid.cloned().unwrap_or_default()
     }
 
     /// Remembers what is wrong with an object.

@@ -137,6 +137,16 @@ impl Query {
     }
 }
 
+/// Makes or changes an object.
+pub(super) async fn write(
+    client: &Client,
+    request: Result<Request<Vec<u8>>, kube::core::request::Error>,
+    time: Duration,
+) -> Result<(), Failure> {
+    let request = request.map_err(|e| Failure::Lost(e.to_string()))?;
+    within(time, send(client, request)).await.map(drop)
+}
+
 async fn within<T>(time: Duration, what: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let late = || Failure::Lost(format!("no answer within {} s", time.as_secs_f64()));
     tokio::time::timeout(time, what).await.unwrap_or_else(|_| Err(late()))
@@ -298,6 +308,12 @@ impl Failure {
             Self::Refused { retry_after: Some(time), .. } => (*time).min(limits::RETRY_AFTER_MAX),
             _ => Duration::ZERO,
         }
+    }
+
+    /// Whether the server would say the same again.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { code: 400..500, .. })
+            && !matches!(self, Self::Refused { code: 429, .. })
     }
 }
 

@@ -55,7 +55,8 @@ fn proxy(host: &Host, api: &Path, mut seeds: Rng, wild: bool) -> (SocketAddr, Ar
 }
 
 fn serve(mut client: TcpStream, api: &PathBuf, mut random: Rng, wild: bool, deeds: &Deeds) -> io::Result<()> {
-    let request = head(&mut BufReader::new(client.try_clone()?))?;
+    let mut reader = BufReader::new(client.try_clone()?);
+    let request = head(&mut reader)?;
     if wild && random.u8(..10) == 0 {
         deeds.refused.fetch_add(1, Ordering::Relaxed);
         return client.write_all(
@@ -64,6 +65,10 @@ fn serve(mut client: TcpStream, api: &PathBuf, mut random: Rng, wild: bool, deed
     }
     let mut upstream = UnixStream::connect(api)?;
     upstream.write_all(request.replacen("\r\n", "\r\nConnection: close\r\n", 1).as_bytes())?;
+    let length = request
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    io::copy(&mut reader.take(length.unwrap_or(0)), &mut upstream)?;
     if !request.lines().next().is_some_and(|line| line.contains("watch=")) {
         io::copy(&mut upstream, &mut client)?;
         return Ok(());

@@ -15,7 +15,7 @@ const SLICES: usize = 12;
 const STEPS: usize = 400;
 
 /// A kubeconfig without credentials.
-fn kubeconfig(world: &World, server: &str) -> std::path::PathBuf {
+pub(super) fn kubeconfig(world: &World, server: &str) -> std::path::PathBuf {
     let path = world.path("kubeconfig");
     let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],

@@ -3,5 +3,6 @@
 mod chaos;
 mod converge;
 mod deployed;
+mod events;
 mod health;
 mod laptop;
