@@ -4,7 +4,8 @@
 //! With `--manage-addresses` this makes such a route for exactly those addresses; without it, or without the right, one
 //! problem says which command does.
 //!
-//! - Routes carry ringport's protocol number. No other route is touched, and no address gets one that the node has.
+//! - Routes carry ringport's protocol number. No other route is touched, and no address gets one that the node has, or had: where
+//!   one that was its own goes, sessions of it may be left, but the address may be another machine's.
 //! - A route is there before the frontend is published, and stays until the last session of its address is over.
 //! - Routes that a killed process left are taken over at the next start; those that are not needed go.
 //! - Only one ringport manages the routes of a network namespace.
@@ -22,7 +23,7 @@ use crate::limits;
 use crate::net::addresses;
 use crate::net::routes::{LocalRoute, Routes};
 use crate::problem::{Problem, Reason};
-use crate::route::snapshot::{Frontend, FrontendKey};
+use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
 
 /// A name among the sockets of a network namespace, which whoever manages its routes has. It goes with the process.
 const LOCK: &[u8] = b"ringport/manage-addresses";
@@ -75,6 +76,9 @@ impl LocalRoutes {
     /// This frontend is about to be published.
     pub(super) fn serve(&mut self, frontend: &Arc<Frontend>) {
         let Some(ip) = one_address(&frontend.key) else { return };
+        if frontend.kind == FrontendKind::NodePort {
+            return;
+        }
         let address = self.addresses.entry(ip).or_insert_with(|| {
             self.changed = true;
             Address::default()
@@ -155,12 +159,12 @@ impl LocalRoutes {
             // Whoever made them, they lead here.
             let all: Vec<LocalRoute> =
                 found.iter().map(|route| LocalRoute { ours: false, ..*route }).collect();
-            let missing = plan(self.addresses.keys(), &all).add;
+            let missing = plan(self.wanted(), &all).add;
             let others =
                 self.manage.then_some("another ringport manages the addresses of this network namespace");
             return Ok(unrouted(&missing, others, self.manage));
         }
-        let Plan { add, remove, keep } = plan(self.addresses.keys(), &found);
+        let Plan { add, remove, keep } = plan(self.wanted(), &found);
         self.made = keep;
         let (mut missing, mut why) = (Vec::new(), None);
         for address in add {
@@ -188,6 +192,11 @@ impl LocalRoutes {
         Ok(unrouted(&missing, why.as_deref(), true))
     }
 
+    /// Every address, and whether it is served.
+    fn wanted(&self) -> impl Iterator<Item = (IpAddr, bool)> {
+        self.addresses.iter().map(|(ip, address)| (*ip, !address.keys.is_empty()))
+    }
+
     /// Whether this process is the one that manages routes here.
     fn lock(&mut self) -> bool {
         if self.lock.is_none() {
@@ -212,8 +221,9 @@ impl Drop for LocalRoutes {
     }
 }
 
-/// Which routes are missing for these addresses, and which of ours are too many.
-fn plan<'a>(addresses: impl Iterator<Item = &'a IpAddr>, found: &[LocalRoute]) -> Plan {
+/// Which routes are missing for these addresses, and which of ours are too many. One that is not served any more keeps
+/// the route that it has, and gets none.
+fn plan(addresses: impl Iterator<Item = (IpAddr, bool)>, found: &[LocalRoute]) -> Plan {
     let is_host = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
     let (ours, others): (Vec<&LocalRoute>, Vec<_>) =
         found.iter().partition(|r| r.ours && is_host(&r.destination));
@@ -222,15 +232,15 @@ fn plan<'a>(addresses: impl Iterator<Item = &'a IpAddr>, found: &[LocalRoute]) -
         others.iter().map(|r| r.destination).filter(is_host).map(|net| net.addr()).collect();
     let networks: Vec<IpNet> = others.iter().map(|r| r.destination).filter(|net| !is_host(net)).collect();
     let mut plan = Plan::default();
-    for address in addresses {
-        let of_the_node = hosts.contains(address) || networks.iter().any(|net| net.contains(address));
+    for (address, is_served) in addresses {
+        let of_the_node = hosts.contains(&address) || networks.iter().any(|net| net.contains(&address));
         if of_the_node {
             continue;
         }
-        if ours.remove(address) {
-            plan.keep.insert(*address);
-        } else {
-            plan.add.push(*address);
+        if ours.remove(&address) {
+            plan.keep.insert(address);
+        } else if is_served {
+            plan.add.push(address);
         }
     }
     plan.remove = ours.into_iter().collect();
@@ -305,6 +315,7 @@ mod tests {
             // On an interface by now, beside the route that we made before.
             route("203.0.113.5/32", true),
             route("203.0.113.5/32", false),
+            route("203.0.113.6/32", true),
         ];
         let wanted = [
             "127.0.0.9",
@@ -315,10 +326,11 @@ mod tests {
             "2001:db8::1",
             "2001:db8::2",
         ];
-        let wanted: Vec<IpAddr> = wanted.map(ip).to_vec();
-        let plan = plan(wanted.iter(), &found);
+        // What is not served any more, but has sessions.
+        let leaving = ["203.0.113.6", "203.0.113.7"].map(|text| (ip(text), false));
+        let plan = plan(wanted.map(|text| (ip(text), true)).into_iter().chain(leaving), &found);
         assert_eq!(plan.add, [ip("203.0.113.3"), ip("2001:db8::2")]);
-        assert_eq!(plan.keep, BTreeSet::from([ip("203.0.113.1")]));
+        assert_eq!(plan.keep, BTreeSet::from([ip("203.0.113.1"), ip("203.0.113.6")]));
         assert_eq!(plan.remove, [ip("203.0.113.2"), ip("203.0.113.5")]);
     }
 

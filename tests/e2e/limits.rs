@@ -96,6 +96,24 @@ fn the_default_limit_follows_from_the_open_files() {
     until("there is room again", || let_in(node));
 }
 
+/// What frontends take of the open files, sessions lack: the limit follows what is served.
+#[test]
+fn the_limit_on_sessions_makes_room_for_frontends() {
+    let (_, _pod, world, ringport) =
+        echoing(|world| Ringport::start_with_files(world, 2000, &["--shards", "1"]));
+    let most = || ringport.metrics().sum("ringport_max_connections", &[]);
+    let before = most();
+    let external_ips: String = (1..=50).map(|i| format!("  - 198.18.254.{i}\n")).collect();
+    let service = web(world.port(), 8080);
+    let many =
+        Service { name: "many", port: world.port(), ..service }.yaml() + "  externalIPs:\n" + &external_ips;
+    world.apply("many", &many);
+    // 51 frontends, of two sockets each: as many descriptors as 51 sessions need.
+    until("there is room for fewer", || (most() == before - 51).then_some(()));
+    world.delete("many");
+    until("there is room for as many as before", || (most() == before).then_some(()));
+}
+
 /// A Service with one pod that echoes, of a process with few descriptors and no limit that it would keep to.
 fn with_few_files(args: &[&str]) -> (SocketAddr, Pod, World, Ringport) {
     echoing(|world| {

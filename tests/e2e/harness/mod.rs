@@ -6,7 +6,6 @@ pub(crate) mod http;
 pub(crate) mod kubectl;
 pub(crate) mod manifest;
 pub(crate) mod metrics;
-pub(crate) mod net;
 pub(crate) mod netns;
 pub(crate) mod pod;
 pub(crate) mod process;
