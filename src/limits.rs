@@ -13,7 +13,7 @@ pub const RING_ENTRIES: u32 = 1024;
 /// submitted; an overflow loses nothing but is slow.
 pub const RING_COMPLETIONS: u32 = 16 * 1024;
 
-/// Sockets that a shard sends much on and so registers with its ring: 8 bytes of the kernel's memory each.
+/// Sockets that a shard sends much on and so registers with its ring: some bytes of the kernel's memory each.
 pub const RING_FILES: u32 = 4096;
 
 /// Receive buffers a shard shares among its connections: a power of two.

@@ -4,8 +4,8 @@
 //! With `--manage-addresses` this makes such a route for exactly those addresses; without it, or without the right, one
 //! problem says which command does.
 //!
-//! - Routes carry ringport's protocol number. No other route is touched, and no address gets one that the node has, or had: where
-//!   one that was its own goes, sessions of it may be left, but the address may be another machine's.
+//! - Routes carry ringport's protocol number. No other route is touched, and no address gets one that the node has, or
+//!   had: where one of its own goes, sessions of it may be left, but the address may be another machine's.
 //! - A route is there before the frontend is published, and stays until the last session of its address is over.
 //! - Routes that a killed process left are taken over at the next start; those that are not needed go.
 //! - Only one ringport manages the routes of a network namespace.

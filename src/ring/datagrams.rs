@@ -144,6 +144,10 @@ impl Datagrams {
                     return Poll::Ready(arrived);
                 }
                 error if -error == libc::ENOBUFS => {
+                    // There was more than there is room for: as good a sign as some in a row.
+                    if self.form == Form::Bare {
+                        self.form = Form::LastBare;
+                    }
                     self.multishot.wait_for_buffer(Pool::Datagram, context);
                     return Poll::Pending;
                 }

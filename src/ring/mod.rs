@@ -121,15 +121,15 @@ impl RelayRing {
             .setup_submit_all()
             .setup_cqsize(limits::RING_COMPLETIONS);
         // Linux 6.6 does without the indirection of the submission queue.
-        let ring = builder.clone().setup_no_sqarray().build(limits::RING_ENTRIES);
-        let ring = ring.or_else(|error| match error.raw_os_error() {
-            Some(libc::EINVAL) => builder.build(limits::RING_ENTRIES),
-            _ => Err(error),
-        })?;
-        Self::over(ring, counters)
+        match builder.clone().setup_no_sqarray().build(limits::RING_ENTRIES) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Self::over(builder.build(limits::RING_ENTRIES)?, Files::new(false), counters)
+            }
+            ring => Self::over(ring?, Files::new(true), counters),
+        }
     }
 
-    fn over(ring: IoUring, counters: Arc<RingCounters>) -> io::Result<Ring> {
+    fn over(ring: IoUring, files: Files, counters: Arc<RingCounters>) -> io::Result<Ring> {
         let buffers = Pools::new(&ring.submitter())?;
         Ok(Rc::new(Self {
             inner: RefCell::new(Inner {
@@ -137,7 +137,7 @@ impl RelayRing {
                 slots: Slots::default(),
                 buffers,
                 layouts: Box::default(),
-                files: Files::default(),
+                files,
                 sends: Sends::default(),
             }),
             timers: RefCell::new(Timers::default()),
@@ -273,8 +273,8 @@ impl RingFd {
         Self { ring: ring.clone(), fd: ManuallyDrop::new(fd), number: Cell::new(None) }
     }
 
-    /// Makes sending on it cheaper from now on, where the ring has numbers left: for one that is used much. It costs a
-    /// system call.
+    /// Makes sending on it cheaper from now on, where the kernel is new enough and the ring has numbers left: for one
+    /// that is used much. It costs a system call.
     pub fn register(&self) {
         if self.number.get().is_none() {
             let mut inner = self.ring.inner.borrow_mut();

@@ -2,8 +2,8 @@
 //!
 //! A send never waits (MSG_DONTWAIT): when the enter that submits it is back, the kernel has taken the datagram or refused
 //! it. So only a refusal has a completion (IOSQE_CQE_SKIP_SUCCESS), and an enter that leaves nothing in the submission
-//! queue is the completion of all others. The memory that entries name outlives the io_uring all the same: payloads are
-//! in its buffers, and messages are used again and never freed before it.
+//! queue is the completion of all others. Until then nothing that an entry names is freed or changed; payloads, in the
+//! ring's buffers, and messages, which are used again, even outlive the io_uring.
 
 use std::io;
 use std::mem;
@@ -39,7 +39,7 @@ pub struct Outgoing {
 #[derive(Default)]
 pub(super) struct Sends {
     /// Counts turns that have sent: a completion that comes late finds nobody.
-    turn: u16,
+    turn: u8,
     /// By the number in their entries.
     posted: Vec<Posted>,
     /// To be used again.
@@ -63,8 +63,8 @@ struct Message {
     control: Control,
 }
 
-/// Marks entries of sends: the upper half of their `user_data`, which no slot has. Below are the turn and the number,
-/// 16 bits each: a datagram takes a buffer, and of those there are fewer.
+/// Marks entries of sends: the upper half of their `user_data`, which no slot has. Below are 8 bits for the turn and 24
+/// for the number: a datagram takes a buffer, or is an empty one, of which a socket brings one in a turn.
 const MARK: u64 = (u32::MAX as u64 - 1) << 32;
 
 const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -73,6 +73,7 @@ impl RelayRing {
     /// Sends a datagram with the next turn: to the peer of a connected socket, or as `route` says. What is sent on one
     /// socket goes in this order. The sender keeps the socket open until it has heard.
     pub fn send(self: &Ring, socket: &RingFd, route: &Route<'_>, sender: Rc<dyn Sender>, outgoing: Outgoing) {
+        debug_assert!(Rc::ptr_eq(self, &socket.ring), "its number is of another ring");
         self.touch();
         let bytes = outgoing.payload.bytes();
         let (payload, length) = (bytes.as_ptr(), bytes.len());
@@ -93,9 +94,8 @@ impl RelayRing {
             }
         };
         let entry = entry.user_data(inner.sends.next_name()).flags(known | squeue::Flags::SKIP_SUCCESS);
-        // SAFETY: the payload is in a buffer of this ring, the message and a share of the address are in its `sends`: all
-        // outlive the io_uring, so that the kernel never reads memory that is not there. None of it changes before the
-        // turn that has submitted this entry is over.
+        // SAFETY: the payload is in a buffer of this ring, and message and address are in its `sends`. They stay there and
+        // do not change until an enter has taken this entry; by then a send, which never waits, is done with them.
         let pushed = unsafe { inner.push(&entry) };
         let errno = pushed.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
         let to = route.to.cloned();
@@ -115,14 +115,14 @@ impl Sends {
     }
 
     fn next_name(&self) -> u64 {
-        MARK | u64::from(self.turn) << 16 | self.posted.len() as u64
+        MARK | u64::from(self.turn) << 24 | self.posted.len() as u64
     }
 
     /// Notes a refusal.
     pub(super) fn refused(&mut self, user_data: u64, result: i32) {
-        let (turn, number) = ((user_data >> 16) as u16, user_data as u16);
+        let (turn, number) = ((user_data >> 24) as u8, user_data as usize & 0xff_ffff);
         if turn == self.turn
-            && let Some(posted) = self.posted.get_mut(usize::from(number))
+            && let Some(posted) = self.posted.get_mut(number)
         {
             posted.errno = -result;
         }

@@ -211,7 +211,7 @@ fn o3_bytes_that_come_after_a_receive_was_given_up_are_counted() {
 #[test]
 fn an_operation_that_cannot_be_submitted_fails_and_a_close_still_closes() {
     let disabled = IoUring::builder().setup_r_disabled().build(2).unwrap();
-    let ring = RelayRing::over(disabled, Arc::default()).unwrap();
+    let ring = RelayRing::over(disabled, Files::new(true), Arc::default()).unwrap();
     let (near, mut far) = UnixStream::pair().unwrap();
     let mut context = Context::from_waker(Waker::noop());
     let mut polls: Vec<_> = (0..2).map(|_| ring.poll(&near, libc::POLLIN)).collect();

@@ -15,7 +15,7 @@ use crate::harness::netns::Host;
 use crate::harness::pod::{Pod, listen, named};
 use crate::harness::process::Ringport;
 use crate::harness::rig::{Fleet, local, web};
-use crate::harness::wait::{time, until};
+use crate::harness::wait::{measure_for, time, until};
 use crate::harness::world::World;
 
 /// The address of the node on the link `out`.
@@ -117,7 +117,7 @@ fn an_address_that_has_left_the_node_is_left_alone() {
             node.ip(&format!("addr del {second}/32 dev out"));
             until("it is given up", || (served() < before).then_some(()));
             // Longer than until the next look at what could not be done.
-            std::thread::sleep(Duration::from_millis(1500));
+            measure_for(Duration::from_millis(1500));
             let routes = node.ip("route show table local");
             assert!(!routes.contains(&second.to_string()), "{options:?}: {routes}");
             assert_eq!(fleet.ringport.metrics().problems(), 0, "{options:?}: {}", fleet.ringport.log());

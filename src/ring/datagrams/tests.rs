@@ -158,6 +158,33 @@ fn a_peer_that_sends_many_in_a_row_is_heard_in_batches_from_then_on_and_nothing_
 }
 
 #[test]
+fn a_peer_for_whom_buffers_run_out_is_heard_in_batches_from_then_on() {
+    let ring = ring();
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    set(&other, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 16 << 20);
+    let mut others = ring.datagrams(&other, Senders::Anyone).unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // All buffers but one are somebody else's.
+    let held: Vec<Datagram> = (1..limits::DATAGRAM_BUFFERS)
+        .map(|_| {
+            client.send_to(b"x", other.local_addr().unwrap()).unwrap();
+            datagram(&ring, &mut others)
+        })
+        .collect();
+    let (socket, pod) = peers();
+    let mut datagrams = ring.datagrams(&socket, Senders::Peer).unwrap();
+    for number in 0..100u32 {
+        pod.send(&number.to_ne_bytes()).unwrap();
+    }
+    for number in 0..100u32 {
+        assert_eq!(datagram(&ring, &mut datagrams).payload.bytes(), number.to_ne_bytes());
+    }
+    assert!(ring.counters.no_buffers.get() > 0);
+    assert_eq!(datagrams.form, Form::Told(Senders::Peer));
+    drop(held);
+}
+
+#[test]
 fn an_icmp_error_is_told_and_not_the_end() {
     let ring = ring();
     let pod = UdpSocket::bind("127.0.0.1:0").unwrap();

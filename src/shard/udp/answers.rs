@@ -21,7 +21,7 @@ struct Places {
     task: Option<Waker>,
 }
 
-/// Wakes the task for the flow in a place. The place may be another flow's by then, which then has nothing.
+/// Wakes the task for the flow in a place. The place may be another flow's by then: that is looked at in vain.
 struct Called {
     place: Id,
     ready: Arc<Ready>,

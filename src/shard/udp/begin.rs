@@ -195,7 +195,7 @@ impl Udp {
         if let Err(error) = &socket
             && is_exhausted(error)
         {
-            // Its socket is closed when its task ends, in a moment: for whoever comes then.
+            // Its socket is closed with the next turn of the ring: for whoever comes then.
             self.evict(Table::oldest);
         }
         Ok(RingFd::new(&self.shard.ring, socket?))

@@ -11,13 +11,12 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Ends the task. False when that was done before.
-    pub(super) fn set(&self) -> bool {
-        let first = !self.over.replace(true);
+    /// Ends the task.
+    pub(super) fn set(&self) {
+        self.over.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        first
     }
 
     /// Whether it was set.

@@ -69,12 +69,13 @@ impl Udp {
         if truncated {
             return stats.dropped_down.of(DropReason::Truncated).add(payload.count());
         }
-        let before = flow.answers.replace(flow.answers.get() + payload.count());
-        let crosses = |step: u64| before / step != flow.answers.get() / step;
-        if before < limits::UDP_BUSY_FLOW && crosses(limits::UDP_BUSY_FLOW) {
+        let before = flow.answers.get();
+        let after = before + payload.count();
+        flow.answers.set(after);
+        if becomes_busy(before, after) {
             udp::widen(&flow.socket);
         }
-        if crosses(limits::UDP_OVERFLOW_LOOK) {
+        if before / limits::UDP_OVERFLOW_LOOK != after / limits::UDP_OVERFLOW_LOOK {
             flow.look_for_overflows(stats);
         }
         self.send(flow, Outgoing { payload, direction: Direction::Down, tried: 0 });
@@ -110,7 +111,7 @@ impl Udp {
         let direction = outgoing.direction;
         let moved = flow.moved(direction);
         let before = moved.datagrams.replace(moved.datagrams.get() + count);
-        if before < limits::UDP_BUSY_FLOW && before + count >= limits::UDP_BUSY_FLOW {
+        if becomes_busy(before, before + count) && !flow.is_over() {
             flow.way(direction).0.register();
         }
         moved.bytes.set(moved.bytes.get() + bytes);
@@ -256,6 +257,11 @@ impl Flow {
         let ip = self.key.local.map_or_else(|| self.front.key.socket_addr().ip(), |local| local.ip);
         SocketAddr::new(ip.to_canonical(), self.front.key.port)
     }
+}
+
+/// Whether a flow is from now on worth what makes each of its datagrams cheaper.
+fn becomes_busy(before: u64, after: u64) -> bool {
+    before < limits::UDP_BUSY_FLOW && after >= limits::UDP_BUSY_FLOW
 }
 
 /// Why a datagram could not be sent.
