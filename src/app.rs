@@ -328,6 +328,8 @@ fn permits(config: &Config) -> Permits {
     ];
     Permits {
         external_ip_cidrs: config.external_ip_cidrs.clone(),
+        status_is_open: config.api.is_some(),
+        node: crate::net::addresses::primary(),
         own: own.into_iter().filter_map(|(address, option)| Some((address?, option))).collect(),
     }
 }

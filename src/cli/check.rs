@@ -10,7 +10,6 @@ use crate::route::compile::{Compiled, Compiler};
 use crate::route::snapshot::Frontend;
 use crate::source::manifests::{Input, Manifests};
 use crate::store::Store;
-use crate::types::Protocol;
 
 pub(super) fn check(config: &Config) -> Result<(), Error> {
     let mut store = Store::for_files(app::store_options(config));
@@ -69,7 +68,6 @@ fn row(frontend: &Frontend) -> [String; 4] {
     let endpoints: Vec<String> =
         frontend.targets.endpoints.iter().map(|endpoint| endpoint.addr.to_string()).collect();
     let endpoints = match endpoints.as_slice() {
-        _ if frontend.key.protocol != Protocol::Tcp => "<not served yet>".to_owned(),
         [] => "<none>: clients are refused".to_owned(),
         some => some.join(","),
     };

@@ -224,6 +224,8 @@ pub struct Node {
     pub zone: Option<Arc<str>>,
     /// `spec.podCIDRs`: where its pods have their addresses, as far as the cluster hands them out by node.
     pub pod_cidrs: Vec<IpNet>,
+    /// `status.addresses` that are addresses, internal and external: where others expect the node itself.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Everything the data plane is compiled from. Untouched objects stay the same `Arc`, which is how

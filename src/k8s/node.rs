@@ -29,7 +29,15 @@ fn own(node: &v1::Node) -> Node {
         name: meta::key(&node.metadata, false).name,
         zone: zone.filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
         pod_cidrs: pod_cidrs(node).into_iter().filter_map(ip::cidr).collect(),
+        addresses: addresses(node, &["InternalIP", "ExternalIP"]),
     }
+}
+
+/// `status.addresses` of these types.
+fn addresses(node: &v1::Node, types: &[&str]) -> Vec<IpAddr> {
+    let all = node.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+    let wanted = all.iter().filter(|address| types.contains(&&*address.type_));
+    wanted.filter_map(|address| ip::read(&address.address, "", &mut Vec::new())).collect()
 }
 
 /// `spec.podCIDRs`, or `spec.podCIDR` where only that is written.
@@ -63,13 +71,11 @@ pub fn live(node: &v1::Node) -> LiveNode {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let status = node.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let addresses = status.and_then(|status| status.addresses.as_deref()).unwrap_or_default();
-    let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
     LiveNode {
         node: own(node),
         eligible: taints.iter().all(|taint| taint.key != TO_BE_DELETED_TAINT),
         ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-        internal_ips: internal.filter_map(|a| ip::read(&a.address, "", &mut Vec::new())).collect(),
+        internal_ips: addresses(node, &["InternalIP"]),
     }
 }
 
@@ -96,6 +102,8 @@ mod tests {
         assert!(healthy.eligible && healthy.ready);
         let ips: Vec<String> = healthy.internal_ips.iter().map(ToString::to_string).collect();
         assert_eq!(ips, ["192.0.2.7", "fd00::7"]);
+        let own: Vec<String> = healthy.node.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(own, ["192.0.2.7", "192.0.2.8", "fd00::7"]);
         let leaving = node(
             r#"{"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}"#,
             "Unknown",

@@ -46,19 +46,32 @@ fn frontend_on(address: SocketAddr, families: Families) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// A socket that is connected to a pod: it hears nobody else, and learns of ICMP errors. It has the address of a
-/// client where one is given, see [`transparent::bind_as`].
+/// A socket that is connected to a pod: it hears nobody else, and learns of ICMP errors, also of those after which the
+/// kernel would go on trying (IP_RECVERR: no route to the host, no such neighbour). It has the address of a client where
+/// one is given, see [`transparent::bind_as`].
 ///
 /// # Errors
 /// EMFILE, ENFILE, ENOBUFS; EAGAIN and EADDRNOTAVAIL when no local port is free; ENETUNREACH. For a client also those
 /// of [`transparent::bind_as`].
 pub fn towards(endpoint: SocketAddr, source: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let socket = datagram_socket(endpoint)?;
+    if endpoint.is_ipv4() {
+        set(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)?;
+    } else {
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)?;
+    }
     if let Some(client) = source {
         transparent::bind_as(&socket, client)?;
     }
     socket.connect(&endpoint.into())?;
     Ok(socket.into())
+}
+
+/// Forgets what is told of errors beside the error itself (MSG_ERRQUEUE), for a socket of [`towards`] that goes on after
+/// one: while something is left of it, the socket would count as one that has something to say.
+pub fn forget_errors(socket: &OwnedFd) {
+    let mut nothing = socket2::MsgHdrMut::new();
+    while SockRef::from(socket).recvmsg(&mut nothing, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT).is_ok() {}
 }
 
 /// For a flow that turns out to be a busy one: room for bursts.
@@ -305,6 +318,21 @@ mod tests {
         let from = Some((IpAddr::from([0; 16]), 0));
         assert_eq!(Control::of(from, None).bytes().len(), 36);
         assert_eq!(Control::of(from, Some(9)).bytes().len(), 40 + 18);
+    }
+
+    #[test]
+    fn what_is_told_of_an_error_is_forgotten() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = towards(receiver.local_addr().unwrap(), None).unwrap();
+        let said = || {
+            let mut said = [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut said, Some(&rustix::event::Timespec::default())).unwrap()
+        };
+        assert_eq!(said(), 0);
+        assert!(send(&socket, &Route::default(), &vec![7; 65_508], None).is_err());
+        assert_eq!(said(), 1);
+        forget_errors(&socket);
+        assert_eq!(said(), 0);
     }
 
     #[test]

@@ -196,7 +196,8 @@ impl Compiler {
                 continue;
             }
             let planned = plan(service, port, &self.options);
-            let planned = permitted(service, port_index, planned, &self.options, &mut compiled.problems);
+            let planned =
+                permitted(&world.node, service, port_index, planned, &self.options, &mut compiled.problems);
             if planned.is_empty() {
                 continue;
             }

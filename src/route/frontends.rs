@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::k8s::model::{Service, ServiceKind, ServicePort};
+use crate::k8s::model::{Node, Service, ServiceKind, ServicePort};
 use crate::problem::{Problem, Reason};
 use crate::route::permits::Permits;
 use crate::route::port::PortSettings;
@@ -85,6 +85,7 @@ fn wildcard(service: &Service) -> Option<IpAddr> {
 
 /// The frontends of a [`plan`] that the Service may have, and a problem for each other one.
 pub fn permitted(
+    node: &Node,
     service: &Service,
     port_index: usize,
     planned: Vec<(FrontendKey, FrontendKind)>,
@@ -92,7 +93,7 @@ pub fn permitted(
     problems: &mut Vec<Problem>,
 ) -> Vec<(FrontendKey, FrontendKind)> {
     let mut check =
-        |(key, kind): &(FrontendKey, FrontendKind)| match options.permits.check(service, *kind, key) {
+        |(key, kind): &(FrontendKey, FrontendKind)| match options.permits.check(node, service, *kind, key) {
             Ok(()) => true,
             Err(refused) => {
                 let problem = refused.problem(service, field(*kind, port_index), key);

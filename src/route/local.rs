@@ -9,7 +9,7 @@ use crate::k8s::model::{EndpointSlice, Node, Service};
 pub struct HealthCheck {
     /// `spec.healthCheckNodePort`: where it asks.
     pub port: u16,
-    /// Addresses on this node with an endpoint that is ready; one that terminates does not count, though
+    /// Addresses of one family on this node with an endpoint that is ready; one that terminates does not count, though
     /// traffic may still go to it.
     pub local_endpoints: usize,
 }
@@ -27,6 +27,8 @@ impl HealthCheck {
             .flat_map(|slice| &slice.endpoints)
             .filter(|e| e.ready && !node.name.is_empty() && e.node.as_ref() == Some(&node.name));
         let addresses: BTreeSet<_> = here.map(|endpoint| endpoint.address).collect();
-        Some(Self { port, local_endpoints: addresses.len() })
+        // Pods of a dual-stack Service have two; kube-proxy answers for one family.
+        let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
+        Some(Self { port, local_endpoints: v4.max(addresses.len() - v4) })
     }
 }

@@ -63,7 +63,8 @@ impl Watch {
 impl Scope {
     fn add(&mut self, path: &Path) {
         if path.is_dir() {
-            self.whole.insert(path.to_owned());
+            // Events tell of absolute paths, whatever was asked for.
+            self.whole.insert(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
             list(path).into_iter().flatten().for_each(|file| self.add_target(&file));
         } else {
             self.add_file(path);
@@ -163,6 +164,19 @@ mod tests {
         for (kind, name, by_dir, by_name) in table {
             let event = Event::new(kind).add_path(path(name));
             assert_eq!((whole.concerns(&event), alone.concerns(&event)), (by_dir, by_name), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_may_be_named_from_where_the_process_is() {
+        // That of this crate, which has these.
+        let here = std::env::current_dir().unwrap();
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        for name in ["src", "./src", "src/", "src/k8s", "."] {
+            let mut scope = Scope::default();
+            scope.add(Path::new(name));
+            let event = Event::new(closed).add_path(here.join(name).join("a.yml"));
+            assert!(scope.concerns(&event), "{name}: {scope:?}");
         }
     }
 }

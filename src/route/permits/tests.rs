@@ -12,6 +12,7 @@ fn options(cidrs: &[&str], own: &[(&str, &'static str)]) -> CompileOptions {
     let permits = Permits {
         external_ip_cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
         own: own.iter().map(|(address, option)| (address.parse().unwrap(), *option)).collect(),
+        ..Permits::default()
     };
     CompileOptions { permits, cluster_ips: true, ..CompileOptions::default() }
 }
@@ -63,6 +64,45 @@ fn external_ips_of_an_api_are_served_inside_the_cidrs_and_those_of_files_everywh
         // One for each address, not for each of its ports.
         assert_eq!(compiled.problems.len(), ALL.len() - served.len(), "{:?}", problems(&compiled));
         assert!(compiled.problems.iter().all(|problem| problem.reason == Reason::AddressNotAllowed));
+    }
+}
+
+#[test]
+fn an_address_of_the_node_is_served_for_an_api_only_where_it_is_named() {
+    let of_node =
+        || Service { external_ips: vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.3")], ..from_api() };
+    for (trusted, cidrs, served) in [
+        (false, &["192.0.2.0/24"][..], &["TCP 192.0.2.3:80"][..]),
+        (false, &["192.0.2.0/24", "192.0.2.1/32"], &["TCP 192.0.2.1:80", "TCP 192.0.2.3:80"]),
+        (true, &[], &["TCP 192.0.2.1:80", "TCP 192.0.2.2:80", "TCP 192.0.2.3:80"]),
+    ] {
+        let mut options = options(cidrs, &[]);
+        options.permits.node = vec![ip("192.0.2.1")];
+        let mut world = world().with(Service { trusted, ..of_node() });
+        world.node = Arc::new(Node { addresses: vec![ip("192.0.2.2")], ..Node::default() });
+        let compiled = Compiler::new(options, 1).compile(&world);
+        let external: Vec<String> =
+            keys(&compiled).into_iter().filter(|key| key.starts_with("TCP 192.")).collect();
+        assert_eq!(external, served, "{trusted} {cidrs:?}");
+        assert!(trusted || problems(&compiled)[0].contains("is an address of this node itself"));
+    }
+}
+
+#[test]
+fn load_balancer_addresses_are_limited_where_everybody_may_write_them() {
+    for (status_is_open, cidrs, served) in
+        [(false, &[][..], true), (true, &[], false), (true, &["198.51.100.0/24"], true)]
+    {
+        let mut options = options(cidrs, &[]);
+        options.permits.status_is_open = status_is_open;
+        let compiled = compile(Service { external_ips: Vec::new(), ..from_api() }, options);
+        let has = keys(&compiled).contains(&"TCP 198.51.100.1:80".to_owned());
+        assert_eq!(has, served, "{status_is_open} {cidrs:?}");
+        let told = problems(&compiled);
+        assert_eq!(
+            told.iter().any(|told| told.contains("load balancer address from ringport's API")),
+            !served
+        );
     }
 }
 

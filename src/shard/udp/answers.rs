@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::flow::Flow;
 use super::table::Id;
 use super::{Place, Udp};
+use crate::net::udp;
 use crate::ring::Arrived;
 
 /// The places of flows that may have something, for the task. Only this thread uses it; wakers must be fit for others.
@@ -103,6 +104,10 @@ impl Udp {
         while let Some(Poll::Ready(arrived)) = flow.poll_next() {
             match arrived {
                 Arrived::Datagram(datagram) => self.answered(flow, datagram),
+                // The way is narrower than it was; from now on the kernel sends what fits it.
+                Arrived::Failed(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                    udp::forget_errors(&flow.socket);
+                }
                 Arrived::Failed(error) => self.broken(flow, &error),
             }
         }

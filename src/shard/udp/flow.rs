@@ -132,6 +132,9 @@ impl Udp {
             let again = Outgoing { tried: outgoing.tried + 1, ..outgoing };
             return self.forward(&flow.front, &frontend, &flow.key, again);
         }
+        if outgoing.direction == Direction::Up {
+            udp::forget_errors(&flow.socket);
+        }
         let lost = &flow.moved(outgoing.direction).lost;
         lost.set(lost.get() + bytes);
         let stats = flow.port.stats.of(self.shard.index);
@@ -274,7 +277,8 @@ pub(super) fn drop_of(error: &io::Error) -> DropReason {
     }
 }
 
-/// Whether an error is about the way to the peer: mostly what ICMP has brought.
+/// Whether an error is about the way to the peer: mostly what ICMP has brought, or a rule of this node's own (EPERM,
+/// EACCES).
 pub(super) fn is_unreachable(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -285,6 +289,9 @@ pub(super) fn is_unreachable(error: &io::Error) -> bool {
                 | libc::EHOSTDOWN
                 | libc::ENETDOWN
                 | libc::ENOPROTOOPT
+                | libc::ENONET
+                | libc::EPERM
+                | libc::EACCES
         )
     )
 }

@@ -1,12 +1,15 @@
 //! How long a flow stays with its pod, and what becomes of it then.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::peers::{Fleet, Service, ask, ask_again, client, client_from, counted, pod};
+use super::peers::{Fleet, Pod, Service, ask, ask_again, client, client_from, counted, pod};
+use crate::harness::netns::{Lab, NODE, pod_ip};
+use crate::harness::process::Ringport;
 use crate::harness::wait::until;
+use crate::harness::world::World;
 
 #[test]
 fn flows_spread_over_pods_and_each_stays_with_its_own() {
@@ -68,6 +71,66 @@ fn a_client_with_one_port_never_sticks_to_a_pod_that_refuses() {
     assert_eq!(tries, 30);
 }
 
+/// What comes between a node and a pod that nobody has told it of: the pod has lost its address, a firewall before it
+/// says that there is no such host, or one of the node itself lets nothing out to it. Each as a command and on whom,
+/// with IP and the words of its family to be filled in.
+const OBSTACLES: [(bool, &str); 3] = [
+    (true, "ip address del IP/BITS dev eth0"),
+    (true, "nft add rule inet test input FAMILY daddr IP meta l4proto udp reject with UNREACHABLE"),
+    (false, "nft add rule inet test output FAMILY daddr IP meta l4proto udp drop"),
+];
+
+/// A Service and its endpoints, of one family.
+fn served_by(family: usize, ips: [IpAddr; 2], node_port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: dns}}\nspec:\n  type: NodePort\n  ports: [{{protocol: UDP, \
+         port: 53, nodePort: {node_port}}}]\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: \
+         {{name: dns, labels: {{kubernetes.io/service-name: dns}}}}\naddressType: {}\nports: [{{name: \"\", protocol: UDP, \
+         port: 8080}}]\nendpoints: [{{addresses: [\"{}\"]}}, {{addresses: [\"{}\"]}}]\n",
+        ["IPv4", "IPv6"][family],
+        ips[0],
+        ips[1]
+    )
+}
+
+#[test]
+fn a_client_with_one_port_never_sticks_to_a_pod_that_cannot_be_reached() {
+    for family in 0..2 {
+        for (at_pods, obstacle) in OBSTACLES {
+            let Some(lab) = Lab::new() else { return };
+            let world = World::new();
+            let (ips, node_port) = ([0, 1].map(|number| pod_ip(family, number)), world.port());
+            world.apply("service", &served_by(family, ips, node_port));
+            let _pods = [0, 1].map(|number| {
+                let socket = lab.pods.run(|| UdpSocket::bind((ips[number], 8080))).unwrap();
+                Pod::start(&format!("pod-{number}"), socket)
+            });
+            for (host, hook) in [(&lab.pods, "input"), (&lab.node, "output")] {
+                host.command("nft add table inet test");
+                host.command(&format!(
+                    "nft add chain inet test {hook} {{ type filter hook {hook} priority 0 ; }}"
+                ));
+            }
+            let ringport = lab.node.run(|| Ringport::start(&world, &[]));
+            let node = SocketAddr::new(NODE[family].parse().unwrap(), node_port);
+            let resolver = lab.client.run(|| client(node));
+            let first = ask(&resolver, b"?").unwrap();
+            let ip = ips[usize::from(first == "pod-1")];
+            let [words, bits, unreachable] =
+                [["ip", "24", "icmp type host-unreachable"], ["ip6", "64", "icmpv6 type addr-unreachable"]]
+                    [family];
+            let obstacle = obstacle.replace("IP", &ip.to_string()).replace("BITS", bits);
+            let obstacle = obstacle.replace("FAMILY", words).replace("UNREACHABLE", unreachable);
+            if at_pods { &lab.pods } else { &lab.node }.command(&obstacle);
+            lab.node.ip("neighbour flush dev inside");
+            until(&format!("it moves, after {obstacle}"), || (ask_again(&resolver).0 != first).then_some(()));
+            let metrics = lab.node.run(|| ringport.metrics());
+            assert!(metrics.connect_failed("unreachable") > 0, "{obstacle}");
+            assert_eq!(metrics.ended("endpoint_timeout"), 1, "{obstacle}");
+        }
+    }
+}
+
 #[test]
 fn a_client_with_one_port_moves_when_its_pod_is_removed_silently() {
     let fleet = Fleet::start(2, &[]);
@@ -102,7 +165,7 @@ fn flows_move_when_the_target_port_changes() {
     assert_eq!(ask(&old, b"?").unwrap(), "pod-0");
     let other = UdpSocket::bind((fleet.ips[0], 0)).unwrap();
     let target_port = other.local_addr().unwrap().port();
-    let _other = super::peers::Pod::start("other", other);
+    let _other = Pod::start("other", other);
     let Service { node_port, .. } = fleet.service;
     let service = Service::new(target_port, node_port);
     fleet.change(|| fleet.world.apply("service", &service.yaml()));
