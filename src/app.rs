@@ -137,7 +137,7 @@ async fn control(
     // First, so that a signal during the start is not lost, and leaves nothing behind.
     let mut signals = Signals::new().map_err(Error::Signals)?;
     // It outlives the sessions: they need it.
-    let clients = ClientAddress::set_up(config);
+    let mut clients = ClientAddress::set_up(config);
     let granted = std::thread::available_parallelism().map_or(1, usize::from);
     let placement = shards::placement(config, &shards::cores(), granted);
     let plane = Arc::new(Plane::new(placement.len()));
@@ -152,7 +152,7 @@ async fn control(
     let changed = changes.clone();
     let _watch =
         manifests.watch(move || changed.notify_one()).map_err(|problem| Error::Watch(Box::new(problem)))?;
-    let mut addresses = Addresses::follow(&config.nodeport_addresses);
+    let addresses = Addresses::follow(config);
     let options = CompileOptions { not_transparent: clients.why_not(), ..compile_options(config) };
     let health = ServiceHealth::new(state.clone(), options.nodeport_addresses.clone());
     let control = Control::new(plane.clone(), options).with_node(node_options(config));
@@ -179,7 +179,8 @@ async fn control(
             }
             tell(config, &state);
             hub.read(|store| on_serving(&state, store));
-            run(&mut feed, &changes, &mut addresses, &mut signals, &mut ended, log.as_ref()).await
+            let node = Watched { addresses, clients: &mut clients };
+            run(&mut feed, &changes, node, &mut signals, &mut ended, log.as_ref()).await
         }
     };
     let result = match failed {
@@ -190,6 +191,12 @@ async fn control(
         log.finish().await;
     }
     result
+}
+
+/// What others may change on the node.
+struct Watched<'a> {
+    addresses: Addresses<'a>,
+    clients: &'a mut ClientAddress,
 }
 
 /// Waits until every shard listens as the first snapshot says, or one fails.
@@ -207,7 +214,7 @@ async fn until_applied(plane: &Plane, ended: &mut oneshot::Receiver<io::Result<(
 async fn run(
     feed: &mut Feed,
     changes: &Notify,
-    addresses: &mut Addresses<'_>,
+    mut node: Watched<'_>,
     signals: &mut Signals,
     ended: &mut oneshot::Receiver<io::Result<()>>,
     log: Option<&AccessLog>,
@@ -227,7 +234,8 @@ async fn run(
             }
             () = hub.changed() => feed.follow(),
             () = tokio::time::sleep_until(feed.report_at()) => feed.report(),
-            found = addresses.next() => {
+            found = node.addresses.next() => {
+                node.clients.repair();
                 feed.move_node_ports(found);
                 feed.look_again();
             }

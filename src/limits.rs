@@ -399,6 +399,10 @@ pub const EVENTS: usize = 2000;
 /// From a change to the Events about what it has brought: changes that come together are told together.
 pub const EVENTS_PAUSE: Duration = Duration::from_millis(200);
 
+/// Between two looks at what this process has set up on the node, whatever was heard: a firewall that is loaded anew, or a
+/// person, may have taken it away.
+pub const NODE_LOOK: Duration = Duration::from_secs(10);
+
 /// A problem that is on for this long is told again, so that its Event does not expire.
 pub const EVENT_AGAIN: Duration = Duration::from_secs(600);
 

@@ -4,8 +4,9 @@
 use std::io;
 
 use tokio::net::UnixDatagram;
+use tokio::time::Instant;
 
-use crate::config::NodePortAddresses;
+use crate::config::{Config, NodePortAddresses};
 use crate::limits;
 use crate::net::addresses::{self, Listen};
 use crate::net::changes;
@@ -15,6 +16,8 @@ use crate::route::compile;
 pub(super) struct Addresses<'a> {
     wanted: &'a NodePortAddresses,
     changes: Option<UnixDatagram>,
+    /// When to look though nothing was heard, where something on the node is ours.
+    look_at: Option<Instant>,
     /// Something has changed and was not yet told.
     changed: bool,
 }
@@ -53,24 +56,32 @@ fn warn_if_none(found: &compile::NodePortAddresses) {
 
 impl<'a> Addresses<'a> {
     /// Follows them.
-    pub(super) fn follow(wanted: &'a NodePortAddresses) -> Self {
+    pub(super) fn follow(config: &'a Config) -> Self {
+        let wanted = &config.nodeport_addresses;
+        let is_ours = config.manage_addresses || config.reserve_ports || config.transparent;
+        let look_at = is_ours.then(|| Instant::now() + limits::NODE_LOOK);
         // To tokio one datagram socket is like another.
         let changes = changes::watch(*wanted == NodePortAddresses::Primary)
             .and_then(|socket| UnixDatagram::from_std(socket.into()))
             .inspect_err(|error| tracing::warn!(%error, "no word of new addresses: looking every second"))
             .ok();
-        Self { wanted, changes, changed: false }
+        Self { wanted, changes, look_at, changed: false }
     }
 
-    /// Waits until the addresses may be others, and reads them. May be dropped at any time.
+    /// Waits until the addresses may be others, or what was set up may be gone, and reads them. May be dropped at any
+    /// time.
     pub(super) async fn next(&mut self) -> compile::NodePortAddresses {
         loop {
             match &self.changes {
                 None => tokio::time::sleep(limits::RETRY_INTERVAL).await,
                 Some(changes) => {
                     while !self.changed {
-                        let readable = changes.readable().await;
-                        self.changed = readable.is_err() || take_all(changes);
+                        tokio::select! {
+                            readable = changes.readable() => {
+                                self.changed = readable.is_err() || take_all(changes);
+                            }
+                            () = until(self.look_at) => self.changed = true,
+                        }
                     }
                     // An address seldom comes alone: its route follows, or the next one.
                     tokio::time::sleep(limits::ADDRESS_PAUSE).await;
@@ -78,11 +89,19 @@ impl<'a> Addresses<'a> {
                 }
             }
             self.changed = false;
+            self.look_at = self.look_at.map(|_| Instant::now() + limits::NODE_LOOK);
             match node_port_addresses(self.wanted) {
                 Ok(found) => return found,
                 Err(error) => tracing::error!(%error, "the addresses of this node cannot be read"),
             }
         }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,6 +7,8 @@ use crate::net::replies::{self, Families, Replies};
 pub(super) struct ClientAddress {
     replies: Option<Replies>,
     why_not: Option<String>,
+    /// Why it could not be repaired the last time.
+    broken: Option<String>,
 }
 
 impl ClientAddress {
@@ -16,19 +18,41 @@ impl ClientAddress {
             if let Err(error) = replies::remove_leftovers() {
                 tracing::warn!("{error}");
             }
-            return Self { replies: None, why_not: Some("ringport runs without --transparent".to_owned()) };
+            let why_not = Some("ringport runs without --transparent".to_owned());
+            return Self { replies: None, why_not, broken: None };
         }
         match Replies::set_up(config.transparent_mark, config.transparent_table) {
             Ok(replies) => {
                 if !replies.families().v6 {
                     tracing::warn!("--transparent: for IPv4 only, as this node has no IPv6");
                 }
-                Self { replies: Some(replies), why_not: None }
+                Self { replies: Some(replies), why_not: None, broken: None }
             }
             Err(error) => {
-                Self { replies: None, why_not: Some(format!("--transparent is not possible: {error}")) }
+                let why_not = Some(format!("--transparent is not possible: {error}"));
+                Self { replies: None, why_not, broken: None }
             }
         }
+    }
+
+    /// Makes anew what somebody has removed of it.
+    pub(super) fn repair(&mut self) {
+        let Some(replies) = &self.replies else { return };
+        let broken = match replies.repair() {
+            Ok(repaired) if repaired.is_empty() => None,
+            Ok(repaired) => {
+                let what = repaired.join(", ");
+                tracing::warn!("--transparent: made anew what somebody had removed: {what}");
+                None
+            }
+            Err(why) => Some(why),
+        };
+        if let Some(why) = broken.as_ref().filter(|_| broken != self.broken) {
+            tracing::error!(
+                "--transparent: answers of pods do not come back, and that cannot be repaired: {why}"
+            );
+        }
+        self.broken = broken;
     }
 
     /// Why pods see the addresses of this node, for each Service that it matters to.

@@ -18,7 +18,7 @@ use super::client_address::ClientAddress;
 use super::feed::{moved, time_until_applied};
 use super::logging::Reporter;
 use super::plan::Plan;
-use super::{Asked, Error, Signals};
+use super::{Asked, Error, Signals, Watched};
 use crate::admin::{Seen, ServiceHealth, State, ViewStanding};
 use crate::config::Config;
 use crate::control::Control;
@@ -42,7 +42,7 @@ async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
     // First, so that a signal during the start is not lost, and leaves nothing behind.
     let mut signals = Signals::new().map_err(Error::Signals)?;
     // It outlives the sessions: they need it.
-    let clients = ClientAddress::set_up(config);
+    let mut clients = ClientAddress::set_up(config);
     let link = Link::new(access(config)).await?;
     let granted = std::thread::available_parallelism().map_or(1, usize::from);
     let placement = super::shards::placement(config, &super::shards::cores(), granted);
@@ -50,7 +50,7 @@ async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
     let state = Rc::new(State::new(plane.clone()));
     let changes = Arc::new(Notify::new());
     let cluster = Cluster::start(link, settings(config), Timing::default(), changes.clone());
-    let mut addresses = Addresses::follow(&config.nodeport_addresses);
+    let addresses = Addresses::follow(config);
     let mut feed = ClusterFeed::new(cluster, config, facts, &clients, &state);
     super::start_admin(config, &state)?;
     if !feed.first(&changes, &mut signals).await {
@@ -68,7 +68,8 @@ async fn control(config: &Config, facts: &Facts) -> Result<(), Error> {
         Some(error) => Some(error),
         None => {
             super::tell(config, &state);
-            feed.run(&changes, &mut addresses, &mut signals, &mut ended, log.as_ref()).await
+            let node = Watched { addresses, clients: &mut clients };
+            feed.run(&changes, node, &mut signals, &mut ended, log.as_ref()).await
         }
     };
     let result = match failed {
@@ -157,7 +158,7 @@ impl ClusterFeed {
     async fn run(
         &mut self,
         changes: &Notify,
-        addresses: &mut Addresses<'_>,
+        mut node: Watched<'_>,
         signals: &mut Signals,
         ended: &mut oneshot::Receiver<std::io::Result<()>>,
         log: Option<&AccessLog>,
@@ -171,7 +172,8 @@ impl ClusterFeed {
                 },
                 result = &mut *ended => return Some(super::why_ended(result)),
                 () = changes.notified() => self.reload(),
-                found = addresses.next() => {
+                found = node.addresses.next() => {
+                    node.clients.repair();
                     if moved(&mut self.control, &mut self.health, found) {
                         self.reload();
                     }

@@ -50,6 +50,7 @@ impl Node {
     /// The node's interfaces, addresses or routes may be others now.
     pub(super) fn look_again(&mut self) {
         self.routes.look_again();
+        self.ports.look_again();
     }
 
     /// Tries again what could not be done, and takes back what nothing uses any more.

@@ -71,14 +71,19 @@ impl NodePorts {
     }
 
     pub(super) fn retry(&mut self) {
-        if self.reserve && self.problem.is_some() {
-            self.changed = true;
-            self.settle();
+        if self.problem.is_some() {
+            self.look_again();
         }
     }
 
+    /// Looks what the kernel has now: others change it, too.
+    pub(super) fn look_again(&mut self) {
+        self.changed = true;
+        self.settle();
+    }
+
     pub(super) fn waiting(&self) -> bool {
-        self.reserve && self.problem.is_some()
+        self.problem.is_some()
     }
 
     pub(super) fn problem(&self) -> Option<&Problem> {

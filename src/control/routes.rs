@@ -7,7 +7,8 @@
 //! - Routes carry ringport's protocol number. No other route is touched, and no address gets one that the node has, or
 //!   had: where one of its own goes, sessions of it may be left, but the address may be another machine's.
 //! - A route is there before the frontend is published, and stays until the last session of its address is over.
-//! - Routes that a killed process left are taken over at the next start; those that are not needed go.
+//! - Routes that a killed process left are taken over at the next start; those that are not needed go, all of them where
+//!   this process does not manage any.
 //! - Only one ringport manages the routes of a network namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub(super) struct LocalRoutes {
     leaving: BTreeSet<IpAddr>,
     /// Routes that this process has made or taken over.
     made: BTreeSet<IpAddr>,
+    /// Whether routes of a killed process may be there.
+    leftovers: bool,
     /// Whether `addresses` has changed since the kernel was last asked.
     changed: bool,
     problem: Option<Problem>,
@@ -67,8 +70,8 @@ impl LocalRoutes {
             addresses: BTreeMap::new(),
             leaving: BTreeSet::new(),
             made: BTreeSet::new(),
-            // Routes of a killed process may be there.
-            changed: manage,
+            leftovers: true,
+            changed: true,
             problem: None,
         }
     }
@@ -146,11 +149,15 @@ impl LocalRoutes {
 
     fn sync(&mut self) -> io::Result<Option<Problem>> {
         self.changed = false;
-        if self.addresses.is_empty() && self.made.is_empty() && !self.manage {
+        let leftovers = std::mem::take(&mut self.leftovers) && !self.manage;
+        if self.addresses.is_empty() && !self.manage && !leftovers {
             return Ok(None);
         }
         let mut routes = Routes::open()?;
         let mut found = routes.local()?;
+        if leftovers {
+            self.clear(&mut routes, &mut found);
+        }
         // Those of an interface that is down have no route, and need none of ours.
         let own = addresses::all()?.into_iter().map(|ip| LocalRoute { destination: ip.into(), ours: false });
         found.extend(own);
@@ -165,12 +172,16 @@ impl LocalRoutes {
             return Ok(unrouted(&missing, others, self.manage));
         }
         let Plan { add, remove, keep } = plan(self.wanted(), &found);
-        self.made = keep;
+        let before = std::mem::replace(&mut self.made, keep);
         let (mut missing, mut why) = (Vec::new(), None);
         for address in add {
             match routes.add(address) {
                 Ok(()) => {
-                    tracing::debug!(%address, "made a local route");
+                    if before.contains(&address) {
+                        tracing::warn!(%address, "made a local route anew: somebody had removed it");
+                    } else {
+                        tracing::debug!(%address, "made a local route");
+                    }
                     self.made.insert(address);
                 }
                 Err(error) => {
@@ -190,6 +201,28 @@ impl LocalRoutes {
         }
         let why = why.map(|error| explain(&error));
         Ok(unrouted(&missing, why.as_deref(), true))
+    }
+
+    /// Removes what a killed process has left, unless another one lives that manages routes.
+    fn clear(&mut self, routes: &mut Routes, found: &mut Vec<LocalRoute>) {
+        if !found.iter().any(|route| route.ours) || !self.lock() {
+            return;
+        }
+        found.retain(|route| {
+            let address = route.destination.addr();
+            let removed = route.ours && match routes.remove(address) {
+                Ok(()) => {
+                    tracing::info!(%address, "removed a local route that a former ringport has left");
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(%address, %error, "a local route that a former ringport has left cannot be removed");
+                    false
+                }
+            };
+            !removed
+        });
+        self.lock = None;
     }
 
     /// Every address, and whether it is served.

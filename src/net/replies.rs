@@ -90,6 +90,37 @@ impl Replies {
     pub fn families(&self) -> Families {
         self.families
     }
+
+    /// Makes anew what somebody has removed, as a firewall does that is loaded anew. Says what that was.
+    ///
+    /// # Errors
+    /// What is missing and cannot be made.
+    pub fn repair(&self) -> Result<Vec<String>, String> {
+        let Self { names, families, .. } = self;
+        let mut repaired = Vec::new();
+        for family in FAMILIES.iter().take(if families.v6 { 2 } else { 1 }) {
+            let rules = run("ip", &[family, "-N", "-j", "rule", "show"], None).map_err(|error| error.text)?;
+            if !ours_among(&rules).any(|ours| ours.table == names.table) {
+                names.rule(family, "add").map_err(|error| error.text)?;
+                repaired.push(format!("the rule of `ip {family}`"));
+            }
+            let routes = run("ip", &[family, "route", "show", "table", &names.table], None);
+            if routes.unwrap_or_default().is_empty() {
+                names.local_route(family, "add").map_err(|error| error.text)?;
+                repaired.push(format!("the route of `ip {family}`"));
+            }
+        }
+        let table = names.nft_table();
+        let listed = run("nft", &["list", "table", "inet", &table], None);
+        if !listed.as_ref().is_ok_and(|text| text.contains("socket transparent")) {
+            if listed.is_ok() {
+                run("nft", &["delete", "table", "inet", &table], None).map_err(|error| error.text)?;
+            }
+            run("nft", &["-f", "-"], Some(&names.ruleset())).map_err(|error| error.text)?;
+            repaired.push(format!("the nftables table {table}"));
+        }
+        Ok(repaired)
+    }
 }
 
 impl Drop for Replies {
@@ -191,10 +222,13 @@ impl Names {
         run("ip", &[&[family, "route", verb][..], &what].concat(), None).map(drop)
     }
 
+    fn nft_table(&self) -> String {
+        format!("ringport_{}", self.table)
+    }
+
     /// For `nft -f -`, which does all of it or nothing. `create` fails where there is such a table.
     fn ruleset(&self) -> String {
-        let Self { mark, table } = self;
-        let name = format!("inet ringport_{table}");
+        let (mark, name) = (&self.mark, format!("inet {}", self.nft_table()));
         format!(
             "create table {name} {{ comment \"answers of pods to the clients of ringport\"; }}\n\
              add chain {name} prerouting {{ type filter hook prerouting priority mangle; policy accept; }}\n\
@@ -205,8 +239,7 @@ impl Names {
 
     /// Removes what is there of it, the rule last. Says what could not be removed.
     fn remove(&self) -> Vec<String> {
-        let name = format!("ringport_{}", self.table);
-        let mut results = vec![run("nft", &["delete", "table", "inet", &name], None).map(drop)];
+        let mut results = vec![run("nft", &["delete", "table", "inet", &self.nft_table()], None).map(drop)];
         for family in FAMILIES {
             results.push(self.local_route(family, "del"));
             results.push(self.rule(family, "del"));

@@ -250,6 +250,40 @@ fn what_a_killed_process_left_is_taken_over_or_removed_and_routes_of_others_stay
 }
 
 #[test]
+fn a_route_that_somebody_removes_is_made_anew() {
+    let Some(rig) = Rig::new() else { return };
+    rig.service(&external(&[EXTERNAL[0]]), "");
+    let ringport = rig.start(MANAGE);
+    rig.lab.node.ip("route flush table local proto 82");
+    assert_eq!(rig.routes(), [""; 0]);
+    rig.until_routes(&[EXTERNAL[0]]);
+    assert_eq!(rig.ask(EXTERNAL[0]).unwrap(), "pod");
+    assert!(ringport.log().contains("somebody had removed it"), "{}", ringport.log());
+}
+
+#[test]
+fn what_a_killed_process_left_goes_also_where_the_next_one_manages_nothing() {
+    let Some(rig) = Rig::new() else { return };
+    rig.service(&external(&[EXTERNAL[0]]), "");
+    let mut killed = rig.start(MANAGE);
+    killed.signal(Signal::KILL);
+    killed.wait(Duration::from_secs(10));
+    assert_eq!(rig.routes(), [EXTERNAL[0]]);
+    rig.lab.node.ip("route add local 203.0.113.200 dev lo");
+    let next = rig.start(&[]);
+    assert_eq!(rig.routes(), [""; 0]);
+    assert!(next.log().contains("a former ringport has left"), "{}", next.log());
+    // It is told, as if there had never been one.
+    assert!(next.log().contains("start with --manage-addresses"), "{}", next.log());
+    assert!(rig.lab.node.ip("route show table local").contains("local 203.0.113.200"));
+    // One that manages keeps its own.
+    drop(next);
+    let _manages = rig.start(MANAGE);
+    let _beside = rig.start(&[]);
+    assert_eq!(rig.routes(), [EXTERNAL[0]]);
+}
+
+#[test]
 fn only_one_process_manages_the_routes_and_the_next_one_takes_them_over() {
     let Some(rig) = Rig::new() else { return };
     rig.service(&external(&[EXTERNAL[0]]), "");
@@ -397,6 +431,13 @@ fn node_ports_are_reserved_and_given_back_beside_those_of_others() {
     let command = "run `sysctl -w net.ipv4.ip_local_reserved_ports=8080,40001,45000`";
     assert!(told.log().contains(line) && told.log().contains(command), "{}", told.log());
     assert_eq!(rig.lab.node.sysctl(key), "8080,45000");
+    // The command does what it says, and the problem is over.
+    rig.lab.node.set_sysctl(key, "8080,40001,45000");
+    let reason = ["reason=\"PortNotReserved\""];
+    rig.lab.node.run(|| {
+        told.until_metrics("it is reserved", |m| m.sum("ringport_problems_by_reason", &reason) == 0);
+    });
+    rig.lab.node.set_sysctl(key, "8080,45000");
     drop(told);
 
     let mut ringport = rig.start(&["--reserve-ports"]);

@@ -12,7 +12,7 @@ use crate::harness::metrics::Metrics;
 use crate::harness::netns::{CLIENT, Host, Lab, Lan, NODE, NODE_INSIDE, OTHER_CLIENT, PODS, pod_ip};
 use crate::harness::pod::{Pod, echo};
 use crate::harness::process::Ringport;
-use crate::harness::wait::PATIENCE;
+use crate::harness::wait::{PATIENCE, until};
 use crate::harness::world::World;
 use crate::udp::peers::{self, client_from};
 
@@ -313,6 +313,32 @@ fn what_is_set_up_is_removed_at_the_end_and_after_a_crash_at_the_next_start_and_
         assert!(next.wait(Duration::from_secs(20)).success());
         assert_eq!(scene.rules(), before);
     }
+}
+
+#[test]
+fn what_somebody_removes_of_it_is_made_anew() {
+    let Some(scene) = Scene::new("Local", witness) else { return };
+    let ringport = scene.start(&["--transparent"]);
+    let before = scene.rules();
+    for damage in [
+        "nft flush ruleset",
+        "nft flush table inet ringport_4096",
+        "ip rule del priority 4096",
+        "ip -6 route flush table 4096",
+    ] {
+        scene.lab.node.command(damage);
+        let whole = || {
+            let ruleset = scene.lab.node.command("nft list ruleset");
+            scene.rules() == before && ruleset.contains("socket transparent 1")
+        };
+        until(&format!("it is repaired, after {damage}"), || whole().then_some(()));
+        for (family, client) in CLIENT.into_iter().enumerate() {
+            let (_client, pod_sees) =
+                scene.seen_by_udp(&scene.lab.client, client, scene.frontends(family)[0]);
+            assert_eq!(pod_sees.ip().to_string(), client, "{damage}");
+        }
+    }
+    assert_eq!(ringport.log().matches("somebody had removed").count(), 4, "{}", ringport.log());
 }
 
 #[test]
