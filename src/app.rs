@@ -398,7 +398,9 @@ fn tell(config: &Config, state: &State) {
         tracing::info!("and {} more", lines.len() - limits::START_LINES);
     }
     if lines.is_empty() && !config.filenames.is_empty() {
-        tracing::warn!("nothing to serve: no Service of these files has a node port or an external IP");
+        tracing::warn!(
+            "nothing to serve: no Service of these files has a node port or an external IP that can be served"
+        );
     }
     let shards = state.plane.shards();
     tracing::info!("ready with {shards} shards for {} sessions", state.max_connections());

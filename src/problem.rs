@@ -47,11 +47,15 @@ pub enum Reason {
     AlreadyDefined,
     /// No Pod that a Service selects can be sent to.
     NoEndpoints,
+    /// Pods see the address of this node instead of the client's.
+    ClientAddressLost,
+    /// The health check of a load balancer cannot be answered: kube-proxy's word.
+    FailedToStartServiceHealthcheck,
 }
 
 impl Reason {
     /// Every value.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Invalid,
         Self::PortTaken,
         Self::PortUnavailable,
@@ -62,6 +66,8 @@ impl Reason {
         Self::FailedToAllocate,
         Self::AlreadyDefined,
         Self::NoEndpoints,
+        Self::ClientAddressLost,
+        Self::FailedToStartServiceHealthcheck,
     ];
 
     /// As an Event and a metric name it; never changes meaning.
@@ -77,6 +83,8 @@ impl Reason {
             Self::FailedToAllocate => "FailedToAllocate",
             Self::AlreadyDefined => "AlreadyDefined",
             Self::NoEndpoints => "NoEndpoints",
+            Self::ClientAddressLost => "ClientAddressLost",
+            Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::http;
 use super::state::{Seen, State};
 use crate::limits;
-use crate::problem::Problem;
+use crate::problem::{Problem, Reason};
 use crate::route::compile::NodePortAddresses;
 use crate::route::local::HealthCheck;
 use crate::types::NamespacedName;
@@ -95,7 +95,8 @@ impl ServiceHealth {
             Err(error) => Err(Problem {
                 object: Some(format!("Service {name}")),
                 field: Some("spec.healthCheckNodePort".to_owned()),
-                hint: Some("FailedToStartServiceHealthcheck; it is tried again every second".to_owned()),
+                reason: Reason::FailedToStartServiceHealthcheck,
+                hint: Some("it is tried again every second".to_owned()),
                 ..Problem::warning(format!("failed to start healthcheck on port {}: {error}", check.port))
             }),
         };

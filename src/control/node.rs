@@ -64,6 +64,6 @@ impl Node {
     }
 
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.routes.problem().into_iter().chain(self.ports.problem())
+        self.routes.problems().iter().chain(self.ports.problem())
     }
 }

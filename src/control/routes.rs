@@ -2,7 +2,7 @@
 //! to one, but its traffic arrives only where a local route says that it is this node's.
 //!
 //! With `--manage-addresses` this makes such a route for exactly those addresses; without it, or without the right, one
-//! problem says which command does.
+//! problem of each Service says which command does.
 //!
 //! - Routes carry ringport's protocol number. No other route is touched, and no address gets one that the node has, or
 //!   had: where one of its own goes, sessions of it may be left, but the address may be another machine's.
@@ -25,6 +25,7 @@ use crate::net::addresses;
 use crate::net::routes::{LocalRoute, Routes};
 use crate::problem::{Problem, Reason};
 use crate::route::snapshot::{Frontend, FrontendKey, FrontendKind};
+use crate::types::NamespacedName;
 
 /// A name among the sockets of a network namespace, which whoever manages its routes has. It goes with the process.
 const LOCK: &[u8] = b"ringport/manage-addresses";
@@ -42,13 +43,13 @@ pub(super) struct LocalRoutes {
     leftovers: bool,
     /// Whether `addresses` has changed since the kernel was last asked.
     changed: bool,
-    problem: Option<Problem>,
+    problems: Vec<Problem>,
 }
 
 /// Who uses an address.
 #[derive(Default)]
 struct Address {
-    keys: BTreeSet<FrontendKey>,
+    keys: BTreeMap<FrontendKey, NamespacedName>,
     /// Every frontend there was; sessions hold theirs.
     frontends: Vec<Weak<Frontend>>,
 }
@@ -72,7 +73,7 @@ impl LocalRoutes {
             made: BTreeSet::new(),
             leftovers: true,
             changed: true,
-            problem: None,
+            problems: Vec::new(),
         }
     }
 
@@ -88,7 +89,7 @@ impl LocalRoutes {
         });
         address.frontends.retain(|known| known.strong_count() > 0);
         address.frontends.push(Arc::downgrade(frontend));
-        address.keys.insert(frontend.key);
+        address.keys.insert(frontend.key, frontend.port.name.service.clone());
         self.leaving.remove(&ip);
     }
 
@@ -123,35 +124,32 @@ impl LocalRoutes {
             stays
         });
         self.changed |= self.leaving.len() != before;
-        if self.changed || self.problem.is_some() {
+        if self.changed || !self.problems.is_empty() {
             self.look_again();
         }
     }
 
     pub(super) fn waiting(&self) -> bool {
-        self.changed || self.problem.is_some() || !self.leaving.is_empty()
+        self.changed || !self.problems.is_empty() || !self.leaving.is_empty()
     }
 
-    pub(super) fn problem(&self) -> Option<&Problem> {
-        self.problem.as_ref()
+    pub(super) fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 
     /// Asks the kernel which addresses are the node's, and makes and removes routes.
     pub(super) fn look_again(&mut self) {
-        self.problem = match self.sync() {
-            Ok(problem) => problem,
-            Err(error) => Some(Problem {
-                reason: Reason::AddressNotRouted,
-                ..Problem::warning(format!("the routes of this node cannot be read: {error}"))
-            }),
-        };
+        self.problems = self.sync().unwrap_or_else(|error| {
+            let message = format!("the routes of this node cannot be read: {error}");
+            vec![Problem { reason: Reason::AddressNotRouted, ..Problem::warning(message) }]
+        });
     }
 
-    fn sync(&mut self) -> io::Result<Option<Problem>> {
+    fn sync(&mut self) -> io::Result<Vec<Problem>> {
         self.changed = false;
         let leftovers = std::mem::take(&mut self.leftovers) && !self.manage;
         if self.addresses.is_empty() && !self.manage && !leftovers {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let mut routes = Routes::open()?;
         let mut found = routes.local()?;
@@ -169,7 +167,7 @@ impl LocalRoutes {
             let missing = plan(self.wanted(), &all).add;
             let others =
                 self.manage.then_some("another ringport manages the addresses of this network namespace");
-            return Ok(unrouted(&missing, others, self.manage));
+            return Ok(self.unrouted(&missing, others, self.manage));
         }
         let Plan { add, remove, keep } = plan(self.wanted(), &found);
         let before = std::mem::replace(&mut self.made, keep);
@@ -200,7 +198,21 @@ impl LocalRoutes {
             }
         }
         let why = why.map(|error| explain(&error));
-        Ok(unrouted(&missing, why.as_deref(), true))
+        Ok(self.unrouted(&missing, why.as_deref(), true))
+    }
+
+    /// A problem for each Service that has some of these addresses.
+    fn unrouted(&self, missing: &[IpAddr], why: Option<&str>, managed: bool) -> Vec<Problem> {
+        let mut of_services: BTreeMap<&NamespacedName, Vec<IpAddr>> = BTreeMap::new();
+        for ip in missing {
+            let owner = self.addresses.get(ip).and_then(|address| address.keys.values().next());
+            owner.into_iter().for_each(|service| of_services.entry(service).or_default().push(*ip));
+        }
+        let problems = of_services.into_iter().filter_map(|(service, addresses)| {
+            let problem = unrouted(&addresses, why, managed)?;
+            Some(Problem { object: Some(format!("Service {service}")), ..problem })
+        });
+        problems.collect()
     }
 
     /// Removes what a killed process has left, unless another one lives that manages routes.

@@ -270,7 +270,11 @@ fn run(program: &str, arguments: &[&str], input: Option<&str>) -> Result<String,
         Ok(child) => child,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let package = if program == "nft" { "nftables" } else { "iproute2" };
-            return Err(failed(format!("there is no `{program}`; install {package}")));
+            // What only it can make is not there either.
+            return Err(Failed {
+                text: format!("there is no `{program}`; install {package}"),
+                missing: true,
+            });
         }
         Err(error) => return Err(failed(format!("`{line}`: {error}"))),
     };

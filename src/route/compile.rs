@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::k8s::model::{EndpointSlice, Node, Service, ServicePort, TrafficPolicy, World};
 use crate::metrics::CompileCounts;
-use crate::problem::Problem;
+use crate::problem::{Problem, Reason};
 use crate::route::endpoint::Endpoint;
 use crate::route::frontends::{Claim, Claims, permitted, plan};
 pub use crate::route::frontends::{CompileOptions, NodePortAddresses, Settled};
@@ -326,6 +326,7 @@ fn client_address(service: &Service, not_transparent: Option<&str>) -> Option<Pr
     (is_external(service) && !told).then(|| Problem {
         object: Some(format!("Service {}", service.key)),
         field: Some("spec.externalTrafficPolicy".to_owned()),
+        reason: Reason::ClientAddressLost,
         hint: Some("docs/client-address.md has the ways in which a pod learns its client".to_owned()),
         ..Problem::warning(format!("pods see the address of this node instead of the client's: {why}"))
     })
