@@ -305,8 +305,9 @@ pub static ROWS: &[Row] = &[
             "CIDRs joined by commas, as in 192.0.2.0/24,2001:db8::/64, or nothing for none",
         ),
         doc: "External IPs that are served for Services from an API or a cluster: those inside these CIDRs. Whoever may \
-              write a Service could else take the traffic of any address (CVE-2020-8554). Services from files are served \
-              everywhere.",
+              write a Service could else take the traffic of any address (CVE-2020-8554). An address of this node is served \
+              only where one of them is that address alone. Of ringport's own API, load balancer addresses count as \
+              well. Services from files are served everywhere.",
     },
     Row {
         flag: "reserve-ports",
