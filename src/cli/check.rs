@@ -103,6 +103,8 @@ mod tests {
         assert!(
             reported(&format!("{sample}---\n{pods}")).0.contains("127.0.0.2:80,127.0.0.3:80,127.0.0.4:80")
         );
+        let udp = reported(&sample.replace("port: 80\n", "port: 80\n      protocol: UDP\n")).0;
+        assert!(udp.contains("UDP *:30008") && udp.contains("<none>: clients are refused"), "{udp}");
         let (text, problems) = reported(&sample.replace("port: 80\n", "prot: 80\n"));
         assert!(
             text.starts_with("nothing would be served") && text.contains("\nrefused: web.yml:"),

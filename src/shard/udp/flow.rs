@@ -214,6 +214,8 @@ impl Sender for Flow {
         }
         udp.told(&self, failed, |datagrams| match segment {
             Some(size) => udp::send_apart(socket, &route, datagrams, size),
+            // ICMP may have said so of an earlier one; then this one was not sent.
+            None if udp::is_too_much(&error) => udp::send(socket, &route, datagrams, None),
             None => Err(error),
         });
     }

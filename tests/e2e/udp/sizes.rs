@@ -3,15 +3,16 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringport::net::udp::{Route, send};
 
 use super::peers::{Fleet, Service, ask, bind, client, counted};
 use crate::harness::bytes::{Stream, seed};
-use crate::harness::netns::{Lab, NODE, POD, pod_ip};
+use crate::harness::netns::{Host, Lab, NODE, POD, pod_ip};
 use crate::harness::process::Ringport;
 use crate::harness::rig::local;
-use crate::harness::wait::{PATIENCE, until};
+use crate::harness::wait::{PATIENCE, measure_for, until};
 use crate::harness::world::World;
 
 #[test]
@@ -134,5 +135,40 @@ fn what_does_not_fit_the_way_together_goes_one_by_one_and_in_order() {
         }
     }
     let metrics = lab.node.run(|| counted(&ringport, "up", 20 * 11 - 1));
+    assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
+}
+
+/// A router further on says that a datagram does not fit (ICMP): that one is lost, and the flow stays as it is.
+#[test]
+fn a_way_that_turns_out_to_be_narrow_ends_no_flow() {
+    let (Some(lab), Some(far)) = (Lab::new(), Host::new("far")) else { return };
+    // The host of the pods is a router here, with the pod behind it.
+    lab.pods.join("narrow", &far, "eth0");
+    lab.pods.ip("link set narrow mtu 1280");
+    lab.pods.address("narrow", &["10.245.0.1/24"]);
+    far.address("eth0", &["10.245.0.10/24"]);
+    far.ip("route add default via 10.245.0.1");
+    lab.pods.set_sysctl("net/ipv4/ip_forward", "1");
+    lab.node.ip(&format!("route add 10.245.0.0/24 via {}", POD[0]));
+    let world = World::new();
+    let service = Service::new(8080, world.port());
+    world.apply("service", &service.yaml());
+    world.apply("pod", &super::peers::pod(0, "10.245.0.10".parse().unwrap()));
+    let pod = super::peers::Pod::start("pod", far.run(|| UdpSocket::bind("10.245.0.10:8080")).unwrap());
+    let ringport = lab.node.run(|| Ringport::start(&world, &[]));
+    let client = lab.client.run(|| client(SocketAddr::new(NODE[0].parse().unwrap(), service.node_port)));
+    ask(&client, b"small").unwrap();
+    let large = [7; 1400];
+    client.send(&large).unwrap();
+    // What the router says is heard before there is something else to send.
+    measure_for(Duration::from_millis(100));
+    // From the next one on the kernel sends fragments.
+    for _ in 0..2 {
+        client.send(&large).unwrap();
+    }
+    until("they come", || (pod.received() == 3).then_some(()));
+    assert_eq!(pod.peers().len(), 1, "the pod sees another flow\n{}", ringport.log());
+    let metrics = lab.node.run(|| ringport.metrics());
+    assert_eq!((metrics.active(), metrics.ended("local_error")), (1, 0));
     assert_eq!(metrics.sum("ringport_datagrams_dropped_total", &[]), 0);
 }

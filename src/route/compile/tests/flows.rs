@@ -160,6 +160,12 @@ fn health_check_node_port() {
     let two = vec![slice("web", vec![endpoint(1, "rh")]), slice("web", vec![endpoint(1, "rh")])];
     let compiled = compiler().compile(&world().with(balanced(CLUSTER, LOCAL)).with_slices("web", two));
     assert_eq!(compiled.health_checks[&name("web")].local_endpoints, 1);
+    // A pod with an address of each family counts once.
+    let mut other = endpoint(1, "rh");
+    other.address = "fd00::1".parse().unwrap();
+    let two = vec![slice("web", vec![endpoint(1, "rh")]), slice("web", vec![other])];
+    let compiled = compiler().compile(&world().with(balanced(CLUSTER, LOCAL)).with_slices("web", two));
+    assert_eq!(compiled.health_checks[&name("web")].local_endpoints, 1);
 }
 
 #[test]
