@@ -2,6 +2,7 @@
 //! it has need no route.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::net::UnixDatagram;
 use tokio::time::Instant;
@@ -16,7 +17,8 @@ use crate::route::compile;
 pub(super) struct Addresses<'a> {
     wanted: &'a NodePortAddresses,
     changes: Option<UnixDatagram>,
-    /// When to look though nothing was heard, where something on the node is ours.
+    /// How often to look though nothing was heard: where nothing can be, or something on the node is ours.
+    every: Option<Duration>,
     look_at: Option<Instant>,
     /// Something has changed and was not yet told.
     changed: bool,
@@ -58,44 +60,49 @@ impl<'a> Addresses<'a> {
     /// Follows them.
     pub(super) fn follow(config: &'a Config) -> Self {
         let wanted = &config.nodeport_addresses;
-        let is_ours = config.manage_addresses || config.reserve_ports || config.transparent;
-        let look_at = is_ours.then(|| Instant::now() + limits::NODE_LOOK);
         // To tokio one datagram socket is like another.
         let changes = changes::watch(*wanted == NodePortAddresses::Primary)
             .and_then(|socket| UnixDatagram::from_std(socket.into()))
             .inspect_err(|error| tracing::warn!(%error, "no word of new addresses: looking every second"))
             .ok();
-        Self { wanted, changes, look_at, changed: false }
+        let is_ours = config.manage_addresses || config.reserve_ports || config.transparent;
+        let every = match changes {
+            None => Some(limits::RETRY_INTERVAL),
+            Some(_) => is_ours.then_some(limits::NODE_LOOK),
+        };
+        Self { wanted, changes, every, look_at: every.map(|every| Instant::now() + every), changed: false }
     }
 
     /// Waits until the addresses may be others, or what was set up may be gone, and reads them. May be dropped at any
     /// time.
     pub(super) async fn next(&mut self) -> compile::NodePortAddresses {
         loop {
-            match &self.changes {
-                None => tokio::time::sleep(limits::RETRY_INTERVAL).await,
-                Some(changes) => {
-                    while !self.changed {
-                        tokio::select! {
-                            readable = changes.readable() => {
-                                self.changed = readable.is_err() || take_all(changes);
-                            }
-                            () = until(self.look_at) => self.changed = true,
-                        }
-                    }
-                    // An address seldom comes alone: its route follows, or the next one.
-                    tokio::time::sleep(limits::ADDRESS_PAUSE).await;
-                    take_all(changes);
+            if !self.changed {
+                tokio::select! {
+                    () = heard(self.changes.as_ref()) => {}
+                    () = until(self.look_at) => {}
                 }
+                self.changed = true;
+            }
+            // An address seldom comes alone: its route follows, or the next one.
+            tokio::time::sleep(limits::ADDRESS_PAUSE).await;
+            if let Some(changes) = &self.changes {
+                take_all(changes);
             }
             self.changed = false;
-            self.look_at = self.look_at.map(|_| Instant::now() + limits::NODE_LOOK);
+            self.look_at = self.every.map(|every| Instant::now() + every);
             match node_port_addresses(self.wanted) {
                 Ok(found) => return found,
                 Err(error) => tracing::error!(%error, "the addresses of this node cannot be read"),
             }
         }
     }
+}
+
+/// Waits for a message, or an error.
+async fn heard(changes: Option<&UnixDatagram>) {
+    let Some(changes) = changes else { return std::future::pending().await };
+    while changes.readable().await.is_ok() && !take_all(changes) {}
 }
 
 async fn until(moment: Option<Instant>) {

@@ -1,6 +1,9 @@
 //! `--transparent`: what it needs from this machine, or why it cannot be had.
 
+use tokio::time::Instant;
+
 use crate::config::Config;
+use crate::limits;
 use crate::net::replies::{self, Families, Replies};
 
 /// Whether pods see the addresses of clients. Dropping it takes back what was set up.
@@ -9,6 +12,7 @@ pub(super) struct ClientAddress {
     why_not: Option<String>,
     /// Why it could not be repaired the last time.
     broken: Option<String>,
+    looked_at: Instant,
 }
 
 impl ClientAddress {
@@ -18,26 +22,31 @@ impl ClientAddress {
             if let Err(error) = replies::remove_leftovers() {
                 tracing::warn!("{error}");
             }
-            let why_not = Some("ringport runs without --transparent".to_owned());
-            return Self { replies: None, why_not, broken: None };
+            return Self::of(None, Some("ringport runs without --transparent".to_owned()));
         }
         match Replies::set_up(config.transparent_mark, config.transparent_table) {
             Ok(replies) => {
                 if !replies.families().v6 {
                     tracing::warn!("--transparent: for IPv4 only, as this node has no IPv6");
                 }
-                Self { replies: Some(replies), why_not: None, broken: None }
+                Self::of(Some(replies), None)
             }
-            Err(error) => {
-                let why_not = Some(format!("--transparent is not possible: {error}"));
-                Self { replies: None, why_not, broken: None }
-            }
+            Err(error) => Self::of(None, Some(format!("--transparent is not possible: {error}"))),
         }
     }
 
-    /// Makes anew what somebody has removed of it.
+    fn of(replies: Option<Replies>, why_not: Option<String>) -> Self {
+        Self { replies, why_not, broken: None, looked_at: Instant::now() }
+    }
+
+    /// Makes anew what somebody has removed of it. To be called at any rate: a look takes some milliseconds, so it is not
+    /// done more often than every [`limits::NODE_LOOK`].
     pub(super) fn repair(&mut self) {
         let Some(replies) = &self.replies else { return };
+        if self.looked_at.elapsed() < limits::NODE_LOOK {
+            return;
+        }
+        self.looked_at = Instant::now();
         let broken = match replies.repair() {
             Ok(repaired) if repaired.is_empty() => None,
             Ok(repaired) => {

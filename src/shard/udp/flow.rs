@@ -132,14 +132,15 @@ impl Udp {
             let again = Outgoing { tried: outgoing.tried + 1, ..outgoing };
             return self.forward(&flow.front, &frontend, &flow.key, again);
         }
-        if outgoing.direction == Direction::Up {
+        let reason = drop_of(error);
+        if outgoing.direction == Direction::Up && reason != DropReason::SendBuffer {
             udp::forget_errors(&flow.socket);
         }
         let lost = &flow.moved(outgoing.direction).lost;
         lost.set(lost.get() + bytes);
         let stats = flow.port.stats.of(self.shard.index);
         stats.bytes_lost.of(outgoing.direction).add(bytes);
-        stats.dropped(outgoing.direction).of(drop_of(error)).add(outgoing.payload.count());
+        stats.dropped(outgoing.direction).of(reason).add(outgoing.payload.count());
     }
 
     /// Takes a flow that is over out of all accounts. Its place in the table must be given up already.
@@ -208,14 +209,18 @@ impl Sender for Flow {
     fn failed(self: Rc<Self>, failed: Outgoing, error: io::Error) {
         let Some(udp) = self.udp.upgrade() else { return };
         let (socket, route) = self.way(failed.direction);
-        let segment = failed.payload.segment.filter(|_| udp::is_too_much(&error));
+        let too_much = udp::is_too_much(&error);
+        if too_much {
+            // ICMP may have said so of an earlier one; then this one was not sent, and may go now.
+            udp::forget_errors(socket);
+        }
+        let segment = failed.payload.segment.filter(|_| too_much);
         if segment.is_some() {
             self.moved(failed.direction).apart.set(true);
         }
         udp.told(&self, failed, |datagrams| match segment {
             Some(size) => udp::send_apart(socket, &route, datagrams, size),
-            // ICMP may have said so of an earlier one; then this one was not sent.
-            None if udp::is_too_much(&error) => udp::send(socket, &route, datagrams, None),
+            None if too_much => udp::send(socket, &route, datagrams, None),
             None => Err(error),
         });
     }
